@@ -1,0 +1,106 @@
+# Every target makes the virtual environment that it needs; a stamp file records what it was made from.
+PYTHON ?= python3
+ARGS ?=
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# -qq hides progress and warnings about other things than this install; errors are still printed.
+PIP_INSTALL := bin/python -m pip --disable-pip-version-check install -qq
+PYTEST := bin/python -m pytest -q
+NEW_VENV = rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+
+PROTOC := grpcio-tools==1.62.3 protobuf==4.25.0 setuptools==75.8.0
+
+# Real checkpoints for `make interop` besides the fixtures; none if there are none.
+export CKPTOOL_EXAMPLES ?= $(abspath $(wildcard ../shared/examples))
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Set-up
+
+.venv/stamp: pyproject.toml
+	$(NEW_VENV)
+	$(@D)/$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+.venv-oldest/stamp: pyproject.toml tests/oldest.txt
+	$(NEW_VENV)
+	$(@D)/$(PIP_INSTALL) -c tests/oldest.txt -e '.[test]'
+	@touch $@
+
+.venv-tensorflow/tensorflow: tests/tensorflow.txt
+	$(NEW_VENV)
+	$(@D)/$(PIP_INSTALL) -r tests/tensorflow.txt
+	@touch $@
+
+.venv-tensorflow/stamp: .venv-tensorflow/tensorflow pyproject.toml
+	$(@D)/$(PIP_INSTALL) -c tests/tensorflow.txt -e '.[test]'
+	@touch $@
+
+.venv-proto/stamp: Makefile
+	$(NEW_VENV)
+	$(@D)/$(PIP_INSTALL) $(PROTOC)
+	@touch $@
+
+# What a user and a contributor run
+
+.PHONY: demo
+demo: .venv/stamp ## run latest, ls and show on the fixtures
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" bash tools/demo.sh
+
+.PHONY: test
+test: .venv/stamp ## run the test suite; needs no TensorFlow
+	.venv/$(PYTEST) -n auto $(ARGS)
+
+.PHONY: check
+check: .venv/stamp ## check format, lint, types, import direction and documentation
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/python -m tools.readme --check
+	.venv/$(PYTEST) -n auto tests/test_layers.py tests/test_startup.py tests/test_docs.py tests/test_project.py
+
+.PHONY: format
+format: .venv/stamp ## rewrite the code in the project's format
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+.PHONY: docs
+docs: .venv/stamp ## write each command's help into README.md
+	.venv/bin/python -m tools.readme
+
+.PHONY: oldest
+oldest: .venv-oldest/stamp ## run the test suite with the oldest dependencies admitted
+	.venv-oldest/$(PYTEST) -n auto $(ARGS)
+
+.PHONY: smoke
+smoke: ## build the package, install it alone, and run it outside of the checkout
+	rm -rf .venv-smoke
+	$(PYTHON) -m venv .venv-smoke
+	.venv-smoke/$(PIP_INSTALL) .
+	cd / && PATH="$(CURDIR)/.venv-smoke/bin:$$PATH" bash "$(CURDIR)/tools/smoke.sh" "$(CURDIR)/fixtures"
+
+# What needs TensorFlow, or the compiler for Protocol Buffers
+
+.PHONY: fixtures
+fixtures: .venv-tensorflow/tensorflow ## write the fixtures again, with TensorFlow
+	TF_CPP_MIN_LOG_LEVEL=2 .venv-tensorflow/bin/python fixtures/make_fixtures.py
+
+.PHONY: interop
+interop: .venv-tensorflow/stamp ## compare with TensorFlow on the fixtures and on CKPTOOL_EXAMPLES
+	TF_CPP_MIN_LOG_LEVEL=2 .venv-tensorflow/$(PYTEST) tests/interop $(ARGS)
+
+.PHONY: proto
+proto: .venv-proto/stamp ## generate the code for ckptool/format/proto/*.proto
+	.venv-proto/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. ckptool/format/proto/*.proto
+
+.PHONY: clean
+clean: ## remove the virtual environments and caches
+	rm -rf .venv .venv-oldest .venv-tensorflow .venv-proto .venv-smoke
+	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find ckptool tests tools fixtures -name __pycache__ -type d -prune -exec rm -rf {} +

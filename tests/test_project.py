@@ -1,0 +1,50 @@
+"""The project's own files agree with each other."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import sys
+from pathlib import Path
+
+import ckptool
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_oldest_dependencies_are_the_lower_bounds():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    oldest: dict[str, str] = {}
+    for line in (ROOT / "tests" / "oldest.txt").read_text(encoding="utf-8").splitlines():
+        if pin := re.match(r"(\w+)==([\d.]+)", line):
+            # Later lines for the same name are for Pythons that the oldest version has no build for.
+            oldest.setdefault(pin[1], pin[2])
+    bounds = dict(dependency.split(">=") for dependency in project["dependencies"])
+    assert bounds.keys() == oldest.keys()
+    for name, bound in bounds.items():
+        assert f"{oldest[name]}.".startswith(f"{bound}."), name
+        assert not oldest[name].removeprefix(bound).strip(".0"), name
+
+
+def test_version_is_the_installed_one():
+    assert importlib.metadata.version("ckptool") == ckptool.__version__
+
+
+def test_changelog_has_a_section_for_this_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## \[(.+?)\]", changelog, re.MULTILINE)
+    assert headings[0] == "Unreleased" or headings[0] == ckptool.__version__
+
+
+def test_generated_code_has_its_source_and_stub_beside_it():
+    folder = ROOT / "ckptool" / "format" / "proto"
+    sources = {path.stem for path in folder.glob("*.proto")}
+    assert sources
+    assert {path.name for path in folder.glob("*_pb2.py*")} == {
+        f"{name}_pb2{suffix}" for name in sources for suffix in (".py", ".pyi")
+    }
