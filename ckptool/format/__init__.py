@@ -1,0 +1,1 @@
+"""File formats: what the bytes of each file of a checkpoint mean."""

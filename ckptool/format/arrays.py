@@ -1,0 +1,145 @@
+"""Stored numbers <-> numpy arrays: item types, byte order, the padding bits of types below a byte.
+
+Strings are elsewhere (`ckptool.format.strings`); so is where the bytes were.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+import sys
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptool.errors import UnsupportedError
+from ckptool.format.dtypes import DType
+from ckptool.format.shape import Shape, format_shape
+from ckptool.format.slices import Box
+from ckptool.wire.files import InputFile
+
+Array = npt.NDArray[Any]
+
+# Quantized types come as the plain integers they are stored as, like TensorFlow's reader gives them.
+_NUMPY_NAMES = {
+    DType.qint8: "int8",
+    DType.quint8: "uint8",
+    DType.qint16: "int16",
+    DType.quint16: "uint16",
+    DType.qint32: "int32",
+}
+_ML_DTYPES = frozenset(
+    (
+        DType.bfloat16,
+        DType.float8_e5m2,
+        DType.float8_e4m3fn,
+        DType.float8_e4m3fnuz,
+        DType.float8_e4m3b11fnuz,
+        DType.float8_e5m2fnuz,
+        DType.int4,
+        DType.uint4,
+        DType.int2,
+        DType.uint2,
+        DType.float4_e2m1fn,
+    )
+)
+
+# Width in bits of the types stored one to a byte with the value in the low bits.
+_SUB_BYTE_BITS = {DType.int4: 4, DType.uint4: 4, DType.int2: 2, DType.uint2: 2, DType.float4_e2m1fn: 4}
+
+# Rows of a region that together span no more than this are fetched in one read, what lies between included.
+_MAX_SPAN = 1 << 18
+
+
+@functools.cache
+def numpy_dtype(dtype: DType) -> np.dtype[Any]:
+    """The numpy type of an array of `dtype`: that of TensorFlow's reader; `object` for strings.
+
+    UnsupportedError for what has no elements that numpy could hold.
+    """
+    if dtype in (DType.string, DType.variant):
+        return np.dtype(object)
+    if not dtype.size:
+        raise UnsupportedError(f"tensors of type {dtype} cannot be read")
+    if dtype in _ML_DTYPES:
+        import ml_dtypes
+
+        scalar = getattr(ml_dtypes, dtype.name, None)
+        if scalar is None:
+            raise UnsupportedError(
+                f"{dtype} is not known to this version of ml_dtypes", remedy="upgrade ml_dtypes"
+            )
+        extended: np.dtype[Any] = np.dtype(scalar)
+        return extended
+    plain: np.dtype[Any] = np.dtype(_NUMPY_NAMES.get(dtype, dtype.name))
+    return plain
+
+
+def decode_numbers(stored: Array, dtype: DType, *, big_endian: bool) -> Array:
+    """Stored bytes (uint8, [elements, item size]) as numbers, one-dimensional.
+
+    The memory of `stored`, which must be writable, is reused. Any non-zero byte is True;
+    the bits above a type of less than a byte are ignored.
+    """
+    if big_endian and dtype.component_size > 1:
+        stored.reshape(-1).view(f"u{dtype.component_size}").byteswap(inplace=True)
+    bits = _SUB_BYTE_BITS.get(dtype)
+    if bits is not None:
+        # ml_dtypes gives the sign bit its meaning; the bits above are to be zero.
+        np.bitwise_and(stored, (1 << bits) - 1, out=stored)
+    elif dtype == DType.bool:
+        np.not_equal(stored, 0, out=stored.view(np.bool_))
+    numbers: Array = stored.view(numpy_dtype(dtype))[:, 0]
+    return numbers
+
+
+def fetch_region(file: InputFile, offset: int, item_size: int, shape: Shape, region: Box) -> Array:
+    """The stored bytes of a region of a row-major tensor of `shape` that begins at `offset`.
+
+    uint8 of shape [elements, item_size], in the order of the region's elements. Reads
+    little more than the region: rows that lie close together in one read, others one by
+    one.
+    """
+    strides = [math.prod(shape[i + 1 :]) * item_size for i in range(len(shape))]
+    # Dimensions of one element only move the beginning; numpy could not hold arbitrarily many of them.
+    dims = [(n, stride) for n, stride in zip(region.size, strides, strict=True) if n != 1]
+    out = np.empty((*(n for n, _ in dims), item_size), np.uint8)
+    if out.size:
+        begin = offset + sum(map(operator.mul, region.start, strides))
+        _fetch(file, begin, [stride for _, stride in dims], out)
+    return out.reshape(region.elements, item_size)
+
+
+def _fetch(file: InputFile, begin: int, strides: list[int], out: Array) -> None:
+    """Fill `out` (bytes; last axis one element) from rows that lie `strides` bytes apart in the file."""
+    span = sum((n - 1) * stride for n, stride in zip(out.shape[:-1], strides, strict=True)) + out.shape[-1]
+    if span == out.nbytes:
+        file.read_into(begin, out.data.cast("B"))
+    elif span <= _MAX_SPAN:
+        out[...] = np.ndarray(out.shape, np.uint8, file.read(begin, span), 0, (*strides, 1))
+    else:
+        rows = max(1, _MAX_SPAN // strides[0])
+        for i in range(0, len(out), rows):
+            part, at = out[i : i + rows], begin + i * strides[0]
+            if rows == 1:
+                _fetch(file, at, strides[1:], part[0])
+            else:
+                _fetch(file, at, strides, part)
+
+
+def check_numpy(shape: Shape, item_size: int) -> None:
+    """UnsupportedError unless numpy can hold an array of `shape`, which may be too large even if empty."""
+    if len(shape) > _MAX_NUMPY_RANK:
+        raise UnsupportedError(f"numpy cannot hold {len(shape)} dimensions, at most {_MAX_NUMPY_RANK}")
+    if math.prod(filter(None, shape)) * max(item_size, 1) > sys.maxsize:
+        raise UnsupportedError(f"numpy cannot hold an array of shape {format_shape(shape)}")
+
+
+_MAX_NUMPY_RANK = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+
+
+def stored_bytes(array: Array) -> memoryview:
+    """The little-endian bytes of a contiguous array of numbers, as a V2 shard holds them."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

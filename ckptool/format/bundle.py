@@ -1,0 +1,373 @@
+"""V2 checkpoints, the "tensor bundle": an index of entries over shards of raw tensor bytes.
+
+Source: tensorflow/core/protobuf/tensor_bundle.proto, tensorflow/core/util/tensor_bundle/
+tensor_bundle.{h,cc}.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from ckptool.errors import CorruptionError, FileError, NotFoundError, UnsupportedError
+from ckptool.format.dtypes import DType
+from ckptool.format.filenames import data_path, index_path
+from ckptool.format.names import decode_name
+from ckptool.format.shape import Shape, check_shape, decode_shape, element_count, encode_shape, format_shape
+from ckptool.format.slices import TensorSlice, decode_slice, encode_slice, parse_slice_key, slice_key
+from ckptool.format.sstable import Table
+from ckptool.wire.checksum import unmask
+from ckptool.wire.files import InputFile, open_input
+from ckptool.wire.message import (
+    FIXED32,
+    VARINT,
+    Value,
+    as_int32,
+    as_int64,
+    fixed32_field,
+    iter_fields,
+    length_field,
+    varint_field,
+)
+from ckptool.wire.varint import encode_varint, read_varint
+
+HEADER_KEY = b""
+VERSION = 1  # kTensorBundleVersion; no release has written or demanded another
+LITTLE, BIG = 0, 1
+
+Endianness = Literal["little", "big"]
+
+
+class Version(NamedTuple):
+    """VersionDef: who wrote a file, and which readers it refuses."""
+
+    producer: int = 0
+    min_consumer: int = 0
+    bad_consumers: tuple[int, ...] = ()
+
+    @classmethod
+    def decode(cls, buf: bytes | memoryview) -> Version:
+        """The fields as stored; bad_consumers packed or not."""
+        producer = min_consumer = 0
+        bad: list[int] = []
+        for number, wire_type, value in iter_fields(buf):
+            if wire_type == VARINT and number == 1:
+                producer = as_int32(value)
+            elif wire_type == VARINT and number == 2:
+                min_consumer = as_int32(value)
+            elif number == 3:
+                bad += _packed_int32(wire_type, value)
+        return cls(producer, min_consumer, tuple(bad))
+
+    def encode(self) -> bytes:
+        """As protobuf serializes it; an empty version is no bytes."""
+        bad = b"".join(encode_varint(n & 0xFFFF_FFFF_FFFF_FFFF) for n in self.bad_consumers)
+        fields = varint_field(1, self.producer) + varint_field(2, self.min_consumer)
+        return fields + (length_field(3, bad) if bad else b"")
+
+    def check(self) -> None:
+        """UnsupportedError if a reader of version 1 must not read the file; in TensorFlow's order."""
+        if self.producer < 0:
+            raise UnsupportedError(f"written by version {self.producer}, before the first that can be read")
+        if self.min_consumer > VERSION:
+            raise UnsupportedError(
+                f"demands a reader of version {self.min_consumer}, this is version {VERSION}"
+            )
+        if VERSION in self.bad_consumers:
+            raise UnsupportedError(f"refuses readers of version {VERSION}")
+
+
+def _packed_int32(wire_type: int, value: Value) -> list[int]:
+    if wire_type == VARINT:
+        return [as_int32(value)]
+    numbers = []
+    if not isinstance(value, int):
+        pos = 0
+        while pos < len(value):
+            number, pos = read_varint(value, pos, len(value))
+            numbers.append(as_int32(number))
+    return numbers
+
+
+class BundleHeader(NamedTuple):
+    """BundleHeaderProto, stored under the empty key. An endianness other than BIG means little."""
+
+    num_shards: int
+    endianness: int = LITTLE
+    version: Version = Version(producer=VERSION)
+
+    @classmethod
+    def decode(cls, buf: bytes) -> BundleHeader:
+        """The fields as stored; CorruptionError if `buf` is no such message."""
+        num_shards, endianness, version = 0, LITTLE, b""
+        for number, wire_type, value in iter_fields(buf):
+            if wire_type == VARINT and number == 1:
+                num_shards = as_int32(value)
+            elif wire_type == VARINT and number == 2:
+                endianness = as_int32(value)
+            elif number == 3 and not isinstance(value, int):
+                version += bytes(value)
+        return cls(num_shards, endianness, Version.decode(version))
+
+    def encode(self) -> bytes:
+        """As TensorFlow writes it."""
+        return (
+            varint_field(1, self.num_shards)
+            + varint_field(2, self.endianness)
+            + length_field(3, self.version.encode())
+        )
+
+
+class BundleEntry(NamedTuple):
+    """BundleEntryProto: what a tensor is and where its bytes lie; `crc32c` is masked, as stored.
+
+    An entry with `slices` is the full entry of a partitioned tensor: it has no bytes of
+    its own, each slice has an entry under its slice key.
+    """
+
+    dtype: DType
+    shape: Shape
+    shard_id: int = 0
+    offset: int = 0
+    size: int = 0
+    crc32c: int = 0
+    slices: tuple[TensorSlice, ...] = ()
+
+    @property
+    def checksum(self) -> int:
+        """CRC-32C of the stored bytes, unmasked."""
+        return unmask(self.crc32c)
+
+    def encode(self) -> bytes:
+        """As TensorFlow writes it: the shape always present, zeros omitted."""
+        return b"".join(
+            (
+                varint_field(1, self.dtype),
+                length_field(2, encode_shape(self.shape)),
+                varint_field(3, self.shard_id),
+                varint_field(4, self.offset),
+                varint_field(5, self.size),
+                fixed32_field(6, self.crc32c),
+                *(length_field(7, encode_slice(s)) for s in self.slices),
+            )
+        )
+
+
+class EntryDecoder:
+    """Decodes BundleEntryProto; a dtype-and-shape that many entries share is decoded once."""
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, tuple[DType, Shape]] = {}
+
+    def head(self, value: bytes) -> tuple[DType, Shape, int]:
+        """(dtype, shape, where the other fields begin) of an entry as TensorFlow writes it.
+
+        The position is 0 when the entry has another form, and then nothing else is known.
+        """
+        if len(value) < 4 or value[0] != 0x08 or value[2] != 0x12 or (value[1] | value[3]) > 0x7F:
+            return DType.invalid, (), 0
+        end = 4 + value[3]
+        key = value[:end]
+        found = self._heads.get(key)
+        if found is None:
+            if end > len(value):
+                return DType.invalid, (), 0
+            found = self._heads[key] = DType(value[1]), decode_shape(key[4:])
+        return found[0], found[1], end
+
+    def decode(self, value: bytes) -> BundleEntry:
+        """CorruptionError if `value` is no such message. Contents are as stored, not checked."""
+        dtype, shape, pos = self.head(value)
+        shard_id = offset = size = crc = 0
+        slices: list[TensorSlice] = []
+        for number, wire_type, field in iter_fields(value[pos:]):
+            if wire_type == VARINT and number == 3:
+                shard_id = as_int32(field)
+            elif wire_type == VARINT and number == 4:
+                offset = as_int64(field)
+            elif wire_type == VARINT and number == 5:
+                size = as_int64(field)
+            elif wire_type == FIXED32 and number == 6 and isinstance(field, int):
+                crc = field
+            elif number == 7 and not isinstance(field, int):
+                slices.append(decode_slice(field))
+            elif number in (1, 2):
+                dtype, shape = _general_head(value)
+        return BundleEntry(dtype, shape, shard_id, offset, size, crc, tuple(slices))
+
+
+def _general_head(value: bytes) -> tuple[DType, Shape]:
+    """dtype and shape wherever they stand: the last dtype, all shapes merged, as protobuf does."""
+    dtype, shape = 0, b""
+    for number, wire_type, field in iter_fields(value):
+        if number == 1 and wire_type == VARINT:
+            dtype = as_int32(field)
+        elif number == 2 and not isinstance(field, int):
+            shape += bytes(field)
+    return DType(dtype), decode_shape(shape)
+
+
+class Bundle:
+    """A V2 checkpoint open for reading. Opening reads the header; shards are opened when a tensor is read."""
+
+    format: Literal["V2"] = "V2"
+
+    def __init__(self, prefix: str) -> None:
+        """NotFoundError without an index; CorruptionError, UnsupportedError for one that cannot be used."""
+        self.prefix = prefix
+        self.index_path = index_path(prefix)
+        self._shards: dict[int, InputFile] = {}
+        self._decoder = EntryDecoder()
+        self._index = _open_member(self.index_path, "no such checkpoint: the index is missing")
+        try:
+            self.table = Table(self._index)
+            self.header = self._read_header()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_header(self) -> BundleHeader:
+        value = self.table.get(HEADER_KEY)
+        if value is None:
+            raise CorruptionError("the header is missing, the index cannot be trusted", path=self.index_path)
+        try:
+            header = BundleHeader.decode(value)
+            header.version.check()
+        except (CorruptionError, UnsupportedError) as exc:
+            exc.offset, exc.fault = None, f"header: {exc.fault}"
+            raise exc.locate(path=self.index_path) from exc
+        return header
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards the header says there are."""
+        return self.header.num_shards
+
+    @property
+    def endianness(self) -> Endianness:
+        """Byte order of numbers in the shards."""
+        return "big" if self.header.endianness == BIG else "little"
+
+    def entry(self, key: bytes) -> BundleEntry | None:
+        """The entry stored under `key`, None if there is none; reads one block of the index."""
+        value = self.table.get(key) if key != HEADER_KEY else None
+        return None if value is None else self._decode(key, value)
+
+    def _decode(self, key: bytes, value: bytes) -> BundleEntry:
+        try:
+            return self._decoder.decode(value)
+        except CorruptionError as exc:
+            raise self._fault(key, f"the entry cannot be decoded ({exc.fault})") from exc
+
+    def _fault(self, key: bytes, fault: str, path: str | None = None) -> CorruptionError:
+        return CorruptionError(f"tensor {decode_name(key)}: {fault}", path=path or self.index_path)
+
+    def entries(self) -> Iterator[tuple[bytes, BundleEntry]]:
+        """Every (key, entry) but those of slices, which hide behind their full entry, in key order."""
+        for key, value in self._visible():
+            yield key, self._decode(key, value)
+
+    def stored_entries(self) -> Iterator[tuple[bytes, BundleEntry]]:
+        """Every (key, entry) of the index but the header, entries of slices under their own keys."""
+        for key, value in self.table.items():
+            if key != HEADER_KEY:
+                yield key, self._decode(key, value)
+
+    def heads(self) -> Iterator[tuple[bytes, DType, Shape]]:
+        """(key, dtype, shape) for each of `entries`, at a fraction of the cost."""
+        head = self._decoder.head
+        for key, value in self._visible():
+            dtype, shape, known = head(value)
+            if not known:
+                dtype, shape = self._decode(key, value)[:2]
+            yield key, dtype, shape
+
+    def _visible(self) -> Iterator[tuple[bytes, bytes]]:
+        parents: dict[bytes, frozenset[bytes]] = {}
+        for key, value in self.table.items():
+            # Slice keys begin with a zero byte, but so may an ordinary name.
+            if key[:1] != b"\0":
+                if key != HEADER_KEY:
+                    yield key, value
+                continue
+            parsed = parse_slice_key(key)
+            if parsed is not None:
+                name = parsed[0]
+                if name not in parents:
+                    parents[name] = self._slice_keys(name)
+                if key in parents[name]:
+                    continue
+            yield key, value
+
+    def _slice_keys(self, name: bytes) -> frozenset[bytes]:
+        entry = self.entry(name)
+        return frozenset(slice_key(name, s) for s in entry.slices) if entry is not None else frozenset()
+
+    def slice_entry(self, name: bytes, full: BundleEntry, tensor_slice: TensorSlice) -> BundleEntry:
+        """The entry of one slice of a partitioned tensor; CorruptionError if missing or of another type."""
+        key = slice_key(name, tensor_slice)
+        entry = self.entry(key)
+        if entry is None:
+            raise self._fault(name, "one of its slices is missing from the index")
+        if entry.dtype != full.dtype or entry.slices:
+            raise self._fault(name, f"one of its slices is {entry.dtype}, not {full.dtype}")
+        return entry
+
+    def check(self, key: bytes, entry: BundleEntry) -> None:
+        """CorruptionError unless a tensor can have this shape, and bytes of this size and place."""
+        try:
+            check_shape(entry.shape)
+        except CorruptionError as exc:
+            raise self._fault(key, exc.fault) from exc
+        needed = element_count(entry.shape) * entry.dtype.size
+        if entry.dtype.size and entry.size != needed:
+            text = f"{entry.dtype} {format_shape(entry.shape)}"
+            raise self._fault(key, f"the stored size is {entry.size} bytes, but {text} takes {needed}")
+        if not 0 <= entry.shard_id < self.num_shards:
+            raise self._fault(key, f"lies in shard {entry.shard_id} of {self.num_shards}")
+        if entry.offset < 0 or entry.size < 0:
+            raise self._fault(key, f"offset {entry.offset}, size {entry.size}: neither can be negative")
+
+    def shard_path(self, shard_id: int) -> str:
+        """The path of a shard's file."""
+        return data_path(self.prefix, shard_id, self.num_shards)
+
+    def shard(self, shard_id: int) -> InputFile:
+        """A shard's file, opened once; NotFoundError if it is missing."""
+        file = self._shards.get(shard_id)
+        if file is None:
+            fault = f"shard {shard_id} of {self.num_shards} is missing"
+            file = self._shards[shard_id] = _open_member(self.shard_path(shard_id), fault)
+        return file
+
+    def data(self, key: bytes, entry: BundleEntry) -> InputFile:
+        """The shard in which all bytes of an entry lie; CorruptionError if it is too short for them."""
+        self.check(key, entry)
+        file = self.shard(entry.shard_id)
+        # Nothing is read of a tensor without bytes, and TensorFlow does not look at its offset.
+        if entry.size and entry.offset + entry.size > file.size:
+            fault = f"ends at byte {entry.offset + entry.size}, but the shard has only {file.size} bytes"
+            raise self._fault(key, fault, file.path)
+        return file
+
+    def data_fault(self, key: bytes, entry: BundleEntry, fault: str) -> CorruptionError:
+        """An error about the stored bytes of a tensor, naming the shard and the place in it."""
+        exc = self._fault(key, fault, self.shard_path(entry.shard_id))
+        exc.offset = entry.offset
+        return exc
+
+    def close(self) -> None:
+        """Close the index and all shards."""
+        self._index.close()
+        while self._shards:
+            self._shards.popitem()[1].close()
+
+
+def _open_member(path: str, missing: str) -> InputFile:
+    try:
+        return open_input(path)
+    except FileError as exc:
+        if exc.errno == errno.ENOENT:
+            raise NotFoundError(missing, path=path) from exc
+        raise

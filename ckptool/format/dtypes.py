@@ -1,0 +1,96 @@
+"""TensorFlow's data types: their numbers, names and sizes.
+
+Source: tensorflow/core/framework/types.proto.
+"""
+
+from __future__ import annotations
+
+import builtins
+import enum
+from typing import Final
+
+
+class DType(enum.IntEnum):
+    """A tensor's element type; the number is what files store, the name is TensorFlow's.
+
+    A number that this version does not know is kept: `DType(99).name` is "unknown(99)",
+    so that a file can be listed although one of its tensors cannot be read.
+    """
+
+    invalid = 0
+    float32 = 1
+    float64 = 2
+    double = 2
+    int32 = 3
+    uint8 = 4
+    int16 = 5
+    int8 = 6
+    string = 7
+    complex64 = 8
+    int64 = 9
+    bool = 10
+    qint8 = 11
+    quint8 = 12
+    qint32 = 13
+    bfloat16 = 14
+    qint16 = 15
+    quint16 = 16
+    uint16 = 17
+    complex128 = 18
+    float16 = 19
+    half = 19
+    resource = 20
+    variant = 21
+    uint32 = 22
+    uint64 = 23
+    float8_e5m2 = 24
+    float8_e4m3fn = 25
+    float8_e4m3fnuz = 26
+    float8_e4m3b11fnuz = 27
+    float8_e5m2fnuz = 28
+    int4 = 29
+    uint4 = 30
+    int2 = 31
+    uint2 = 32
+    float4_e2m1fn = 33
+
+    @classmethod
+    def _missing_(cls, value: object) -> DType | None:
+        if not isinstance(value, int):
+            return None
+        member = int.__new__(cls, value)
+        member._name_ = f"unknown({value})"
+        member._value_ = value
+        return member
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def size(self) -> int:
+        """Bytes an element takes in a V2 shard; 0 where elements vary (strings) or the type is unknown.
+
+        Types of less than a byte are not packed: one element, one byte.
+        """
+        return _SIZES.get(self.value, 0)
+
+    @property
+    def component_size(self) -> int:
+        """Bytes of the unit that byte order applies to: half an element for complex numbers."""
+        return self.size // 2 if self.value in _COMPLEX else self.size
+
+    @property
+    def is_known(self) -> builtins.bool:
+        """Whether this is a type that a checkpoint can hold."""
+        return self.value in _SIZES or self.value in (DType.string, DType.variant)
+
+
+_COMPLEX: Final = frozenset((8, 18))
+
+_SIZES: Final = {
+    **dict.fromkeys((4, 6, 10, 11, 12, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33), 1),
+    **dict.fromkeys((5, 14, 15, 16, 17, 19), 2),
+    **dict.fromkeys((1, 3, 13, 22), 4),
+    **dict.fromkeys((2, 8, 9, 23), 8),
+    18: 16,
+}

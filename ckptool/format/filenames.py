@@ -1,0 +1,145 @@
+"""The names of a checkpoint's files, and what a name says. Nothing here looks at the disk.
+
+Sources: TensorFlow's tensor_bundle/naming.cc (V2), python/checkpoint/checkpoint_management.py
+(`.meta`, patterns), core/util/tensor_slice_writer.cc (temporary names).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+INDEX_SUFFIX = ".index"
+META_SUFFIX = ".meta"
+PRUNED_SUFFIX = ".pruned"
+STATE_NAME = "checkpoint"
+
+# printf("%05d"): five digits, or more without a leading zero.
+_NUMBER = r"(?:[0-9]{5}|[1-9][0-9]{5,17})"
+
+_DATA = re.compile(rf"(.*)\.data-({_NUMBER})-of-({_NUMBER})", re.DOTALL)
+_V1_SHARD = re.compile(rf"(.*)-({_NUMBER})-of-({_NUMBER})", re.DOTALL)
+_V1_PATTERN = re.compile(rf"(.*)-\?{{5}}-of-({_NUMBER})", re.DOTALL)
+_V1_SUFFIX = re.compile(rf"-(?:\?{{5}}|{_NUMBER})-of-{_NUMBER}\Z")
+_META_CUT = re.compile(r"-[\d?]+-of-\d+\Z")
+_STEP = re.compile(r"(.*)[-_]([0-9]{1,255})", re.DOTALL)
+_TEMPORARY = re.compile(r"(.+)\.tempstate[0-9]+", re.DOTALL)
+_TEMPORARY_DIRECTORY = re.compile(r"(.*)_temp(?:_[0-9a-f]{32})?", re.DOTALL)
+_PART = re.compile(r"part-[0-9]+-of-[0-9]+.*", re.DOTALL)
+_STATE_TEMPORARY = re.compile(r"checkpoint\.tmp[0-9a-f]{32}")
+
+
+class ShardName(NamedTuple):
+    """What the name of a shard says: the prefix, which shard, of how many."""
+
+    prefix: str
+    shard: int
+    total: int
+
+
+class Step(NamedTuple):
+    """What the name of a checkpoint says: the base name it shares with other steps, and its step."""
+
+    base: str
+    step: int | None
+
+
+def index_path(prefix: str) -> str:
+    """The index of a V2 checkpoint; its presence is what makes the prefix V2."""
+    return prefix + INDEX_SUFFIX
+
+
+def data_path(prefix: str, shard: int, count: int) -> str:
+    """A data shard of a V2 checkpoint (naming.cc DataFilename)."""
+    return f"{prefix}.data-{shard:05d}-of-{count:05d}"
+
+
+def meta_path(prefix: str) -> str:
+    """The graph that belongs to a prefix, V1 pattern or V1 shard.
+
+    As `meta_graph_filename` makes it, a V1 shard suffix goes first. The rule cannot tell
+    a suffix from the end of a V2 prefix: `q-5-of-10` has its graph in `q.meta`.
+    """
+    return _META_CUT.sub("", prefix) + META_SUFFIX
+
+
+def parse_data_name(name: str) -> ShardName | None:
+    """The parts of a V2 data shard's name or path; None if it is none."""
+    return _shard_name(_DATA.fullmatch(name))
+
+
+def v1_shard_path(prefix: str, shard: int, count: int) -> str:
+    """A shard of a V1 checkpoint: the prefix, then the suffix of `ShardedFilename`."""
+    return f"{prefix}-{shard:05d}-of-{count:05d}"
+
+
+def v1_pattern(prefix: str, count: int) -> str:
+    """How TensorFlow names and records a sharded V1 checkpoint: five question marks for the shard."""
+    return f"{prefix}-?????-of-{count:05d}"
+
+
+def parse_v1_shard(name: str) -> ShardName | None:
+    """The parts of the name or path of one shard of a V1 checkpoint; None if it is none."""
+    return _shard_name(_V1_SHARD.fullmatch(name))
+
+
+def parse_v1_pattern(name: str) -> tuple[str, int] | None:
+    """(prefix, number of shards) of a V1 pattern; None if it is none."""
+    match = _V1_PATTERN.fullmatch(name)
+    return (match[1], int(match[2])) if match else None
+
+
+def _shard_name(match: re.Match[str] | None) -> ShardName | None:
+    if match is None:
+        return None
+    name = ShardName(match[1], int(match[2]), int(match[3]))
+    return name if name.shard < name.total else None
+
+
+def strip_temporary(name: str) -> str | None:
+    """The name a file will get when TensorFlow has written all of it; None if it has its final name."""
+    match = _TEMPORARY.fullmatch(name)
+    return match[1] if match else None
+
+
+def temporary_directory_prefix(name: str) -> str | None:
+    """The prefix whose shards a directory of this name collects while they are saved; None for others."""
+    match = _TEMPORARY_DIRECTORY.fullmatch(name)
+    return match[1] if match else None
+
+
+def is_part_name(name: str) -> bool:
+    """Whether a file in a temporary directory is a part of a save."""
+    return _PART.fullmatch(name) is not None
+
+
+def is_state_temporary(name: str) -> bool:
+    """Whether this is a state file that was being replaced."""
+    return _STATE_TEMPORARY.fullmatch(name) is not None
+
+
+def strip_pruned(name: str) -> str | None:
+    """The name a file had before a prune that was interrupted renamed it; None for others."""
+    return name[: -len(PRUNED_SUFFIX)] if name.endswith(PRUNED_SUFFIX) else None
+
+
+def split_step(prefix: str) -> Step:
+    """Base name and step of a checkpoint, from the last component of its prefix.
+
+    A V1 shard suffix is taken off, then a final `.ckpt`; digits at the end after `-` or `_`
+    are the step. Without any there is no step, and the base name is the name without the
+    V1 suffix.
+    """
+    name = _V1_SUFFIX.sub("", last_component(prefix))
+    match = _STEP.fullmatch(name.removesuffix(".ckpt"))
+    return Step(match[1], int(match[2])) if match else Step(name, None)
+
+
+def last_component(path: str) -> str:
+    """What follows the last slash."""
+    return path[path.rfind("/") + 1 :]
+
+
+def recorded_name(path: str) -> str:
+    """The last component of a recorded path, which may come from Windows: after `/` or a backslash."""
+    return path[max(path.rfind("/"), path.rfind("\\")) + 1 :]

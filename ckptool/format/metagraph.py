@@ -1,0 +1,73 @@
+"""Graph files -> generated messages: MetaGraphDef, SavedModel, and the object graph of a checkpoint.
+
+`parse_meta_graph` reads what TensorFlow's import_meta_graph does
+(tensorflow/python/framework/meta_graph.py, read_meta_graph_file). Fields we do not declare
+survive from parsing to `SerializeToString`, as do unknown numbers of an enum.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from ckptool.errors import CorruptionError
+from ckptool.format.proto.meta_graph_pb2 import MetaGraphDef, SavedModel
+from ckptool.format.proto.object_graph_pb2 import TrackableObjectGraph
+from ckptool.format.textproto import merge_text
+
+_MessageT = TypeVar("_MessageT", bound=Message)
+
+# Texts hardly have these raw, and binary messages have them soon. Of what holds one, the
+# line and column at which it stops to be text say nothing.
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+
+
+def parse_meta_graph(data: bytes) -> MetaGraphDef:
+    """The contents of a .meta file, binary or text.
+
+    An empty file is an empty MetaGraphDef, as in TensorFlow. Texts that spell out an Any
+    (`[type.googleapis.com/...] {...}`) are not read.
+
+    Raises:
+        CorruptionError: neither; or messages nested deeper than protobuf follows (100).
+    """
+    return _parse_either(data, MetaGraphDef())
+
+
+def parse_saved_model(data: bytes) -> SavedModel:
+    """The contents of saved_model.pb or saved_model.pbtxt; CorruptionError as in `parse_meta_graph`."""
+    return _parse_either(data, SavedModel())
+
+
+def parse_object_graph(data: bytes) -> TrackableObjectGraph:
+    """The value of the key _CHECKPOINTABLE_OBJECT_GRAPH; CorruptionError if it is no such message.
+
+    Node ids are not checked: a child or a slot may name a node that is not there.
+    """
+    return _parse_binary(data, TrackableObjectGraph())
+
+
+def _parse_either(data: bytes, message: _MessageT) -> _MessageT:
+    try:
+        return _parse_binary(data, message)
+    except CorruptionError as exc:
+        no_binary = exc
+    message.Clear()
+    try:
+        merge_text(data, message)
+    except CorruptionError as exc:
+        if _BINARY.search(data):
+            raise no_binary from exc
+        raise CorruptionError(f"not a {message.DESCRIPTOR.name}: read as text, {exc.fault}") from exc
+    return message
+
+
+def _parse_binary(data: bytes, message: _MessageT) -> _MessageT:
+    try:
+        message.ParseFromString(data)
+    # protobuf's pure Python implementation raises the others.
+    except (DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise CorruptionError(f"not a {message.DESCRIPTOR.name}: damaged or truncated") from exc
+    return message

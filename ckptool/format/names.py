@@ -1,0 +1,81 @@
+"""Tensor names: bytes as stored, text in memory, and the form that is safe to print.
+
+Names are UTF-8 by convention only, so invalid bytes travel through text as lone
+surrogates (PEP 383) and come back unchanged. Paths work the same way.
+"""
+
+from __future__ import annotations
+
+import re
+
+_UNSAFE_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+_SHORT = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+_LONG = {short: char for char, short in _SHORT.items()}
+_ESCAPE = re.compile(r"\\(?:[\\ntr]|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8})")
+
+# How the surrogateescape handler hides the byte NN: as U+DC00 + NN, for 80 to ff.
+_HIDDEN = 0xDC00
+
+
+def decode_name(name: bytes) -> str:
+    """The text of a stored name; bytes that are no UTF-8 become lone surrogates."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def encode_name(name: str) -> bytes:
+    """The bytes of a name: what `decode_name` got, also for names that are no UTF-8.
+
+    A surrogate that stands for no byte (nothing stored decodes to one) is encoded as
+    UTF-8 would, so that asking for such a name finds nothing instead of failing.
+    """
+    try:
+        return name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogatepass")
+
+
+def is_plain(text: str) -> bool:
+    """Whether `printable(text)` is surely `text` itself; quick, and true of nearly every name."""
+    # What isprintable() refuses includes every category escaped here, and some that are not.
+    return text.isprintable() and "\\" not in text
+
+
+def printable(text: str) -> str:
+    r"""`text` with everything a terminal or a line-based reader could act on spelled out.
+
+    Escaped are the Unicode categories Cc, Cf, Cs, Zl, Zp and the backslash, nothing else:
+    `\\`, `\n`, `\t`, `\r`; `\xNN` for the other ASCII controls and, from 80 up, for a
+    byte that was no UTF-8; `\uNNNN` and `\UNNNNNNNN` for the rest. Different texts
+    have different printed forms; `unprintable` gives the text back.
+    """
+    if is_plain(text):
+        return text
+    from unicodedata import category
+
+    return "".join(_escape(c) if c == "\\" or category(c) in _UNSAFE_CATEGORIES else c for c in text)
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    if char in _SHORT:
+        return _SHORT[char]
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    if _HIDDEN + 0x80 <= code <= _HIDDEN + 0xFF:
+        return f"\\x{code - _HIDDEN:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def unprintable(text: str) -> str:
+    """The text whose printed form is `text`; a backslash that begins no escape stays as it is."""
+    return _ESCAPE.sub(_unescape, text) if "\\" in text else text
+
+
+def _unescape(match: re.Match[str]) -> str:
+    escape = match[0]
+    if escape in _LONG:
+        return _LONG[escape]
+    code = int(escape[2:], 16)
+    if code > 0x10FFFF:
+        return escape
+    return chr(_HIDDEN + code if escape[1] == "x" and code >= 0x80 else code)

@@ -1,0 +1,210 @@
+"""Slices of partitioned tensors: TensorSliceProto, the keys slices are stored under, and boxes.
+
+Source: tensorflow/core/framework/tensor_slice.{proto,cc}, tensorflow/core/util/
+saved_tensor_slice_util.cc (EncodeTensorNameSlice), tsl/lib/strings/ordered_code.cc.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ckptool.errors import CorruptionError
+from ckptool.format.shape import Shape, format_shape
+from ckptool.wire.message import VARINT, as_int64, iter_fields, iter_messages, length_field, varint_field
+from ckptool.wire.varint import take
+
+_RESERVED = re.compile(rb"[\x00\xff]")  # bytes that OrderedCode escapes inside strings
+
+WHOLE = -1  # TensorSlice::kFullExtent
+
+
+class Extent(NamedTuple):
+    """One dimension of a slice: `length` elements from `start`, or the whole of it (length WHOLE)."""
+
+    start: int
+    length: int
+
+
+TensorSlice = tuple[Extent, ...]
+
+
+class Box(NamedTuple):
+    """A region of a tensor: where it begins and how far it reaches in each dimension."""
+
+    start: Shape
+    size: Shape
+
+    @property
+    def stop(self) -> Shape:
+        """Where it ends in each dimension, exclusive."""
+        return tuple(map(operator.add, self.start, self.size))
+
+    @property
+    def elements(self) -> int:
+        """How many elements lie in it."""
+        return math.prod(self.size)
+
+    def intersect(self, other: Box) -> Box | None:
+        """The region common to both, None if they share no element."""
+        start = tuple(map(max, self.start, other.start))
+        stop = tuple(
+            min(a + n, b + m)
+            for a, n, b, m in zip(self.start, self.size, other.start, other.size, strict=True)
+        )
+        if any(a >= b for a, b in zip(start, stop, strict=True)):
+            return None
+        return Box(start, tuple(b - a for a, b in zip(start, stop, strict=True)))
+
+    def within(self, origin: Box) -> tuple[Any, ...]:
+        """This region as an index into an array that holds `origin`; it selects an array."""
+        slices = zip(self.start, self.size, origin.start, strict=True)
+        return (*(slice(a - b, a - b + n) for a, n, b in slices), ...)
+
+
+def whole_box(shape: Shape) -> Box:
+    """The box that is all of a tensor."""
+    return Box((0,) * len(shape), shape)
+
+
+def decode_slice(buf: bytes | memoryview) -> TensorSlice:
+    """The extents of a TensorSliceProto; an extent without a length is whole."""
+    extents = []
+    for number, value in iter_messages(buf):
+        if number == 1:
+            start, length = 0, WHOLE
+            for inner, inner_type, inner_value in iter_fields(value):
+                if inner_type == VARINT and inner == 1:
+                    start = as_int64(inner_value)
+                elif inner_type == VARINT and inner == 2:
+                    length = as_int64(inner_value)
+            extents.append(Extent(start, length))
+    return tuple(extents)
+
+
+def encode_slice(tensor_slice: TensorSlice) -> bytes:
+    """As TensorFlow writes it: a whole extent is empty, a length is written even when 0."""
+    out = b""
+    for start, length in tensor_slice:
+        body = varint_field(1, start)
+        if length != WHOLE:
+            body += varint_field(2, length) or b"\x10\x00"
+        out += length_field(1, body)
+    return out
+
+
+def resolve_slice(tensor_slice: TensorSlice, shape: Shape) -> Box:
+    """The box a slice stands for in a tensor of `shape`; CorruptionError if it does not fit inside."""
+    if len(tensor_slice) != len(shape):
+        raise CorruptionError(
+            f"slice {format_slice(tensor_slice)} is not of the rank of {format_shape(shape)}"
+        )
+    start, size = [], []
+    for dimension, (extent, limit) in enumerate(zip(tensor_slice, shape, strict=True)):
+        begin, length = (0, limit) if extent.length == WHOLE else extent
+        if begin < 0 or length < 0 or begin + length > limit:
+            raise CorruptionError(
+                f"slice {format_slice(tensor_slice)} leaves {format_shape(shape)} in dimension {dimension}"
+            )
+        start.append(begin)
+        size.append(length)
+    return Box(tuple(start), tuple(size))
+
+
+def find_overlap(boxes: Sequence[Box]) -> tuple[int, int] | None:
+    """The positions of two boxes that share an element, None if all are disjoint.
+
+    Sorted along the first dimension, so that a tensor in many row slices costs one pass.
+    """
+    order = sorted(range(len(boxes)), key=lambda i: boxes[i].start)
+    active: list[int] = []
+    for i in order:
+        box = boxes[i]
+        if not box.elements:
+            continue
+        if box.start:
+            active = [j for j in active if boxes[j].start[0] + boxes[j].size[0] > box.start[0]]
+        for j in active:
+            if box.intersect(boxes[j]) is not None or not box.start:
+                return min(i, j), max(i, j)
+        active.append(i)
+    return None
+
+
+def format_slice(tensor_slice: TensorSlice) -> str:
+    """`0,5:-`: start and length of each dimension, `-` for a whole one, as TensorFlow prints it."""
+    return ":".join("-" if length == WHOLE else f"{start},{length}" for start, length in tensor_slice)
+
+
+def slice_key(name: bytes, tensor_slice: TensorSlice) -> bytes:
+    """The key under which a slice of tensor `name` is stored."""
+    escaped = _RESERVED.sub(lambda byte: b"\0\xff" if byte[0] == b"\0" else b"\xff\0", name)
+    parts = [b"\0", escaped, b"\0\x01", _encode_unsigned(len(tensor_slice))]
+    for start, length in tensor_slice:
+        parts += _encode_signed(start), _encode_signed(length)
+    return b"".join(parts)
+
+
+def parse_slice_key(key: bytes) -> tuple[bytes, TensorSlice] | None:
+    """(name, slice) if `key` has the form of a slice key, else None; a plain name may have that form too."""
+    if key[:1] != b"\0":
+        return None
+    try:
+        name, pos = _decode_string(key, 1)
+        size = key[pos]
+        rank = int.from_bytes(take(key, pos + 1, size), "big")
+        pos += 1 + size
+        extents = []
+        for _ in range(min(rank, len(key))):
+            start, pos = _decode_signed(key, pos)
+            length, pos = _decode_signed(key, pos)
+            extents.append(Extent(start, length))
+    except (CorruptionError, IndexError):
+        return None
+    return (name, tuple(extents)) if pos == len(key) and len(extents) == rank else None
+
+
+def _encode_unsigned(value: int) -> bytes:
+    size = (value.bit_length() + 7) // 8
+    return bytes((size,)) + value.to_bytes(size, "big")
+
+
+# Header bits that give a signed number its length: n leading ones, over the first two bytes.
+_SIGNED_HEADERS = {n: (0xFFFF << (16 - n) & 0xFFFF) for n in range(1, 11)}
+
+
+def _encode_signed(value: int) -> bytes:
+    bits = (value if value >= 0 else ~value).bit_length()
+    size = bits // 7 + 1
+    raw = value.to_bytes(max(size, 2), "big", signed=True)[-size:]
+    number = int.from_bytes(raw, "big") ^ (_SIGNED_HEADERS[size] << 8 * size >> 16)
+    return number.to_bytes(size, "big")
+
+
+def _decode_signed(buf: bytes, pos: int) -> tuple[int, int]:
+    first = int.from_bytes(take(buf, pos, 1) + buf[pos + 1 : pos + 2].ljust(1, b"\0"), "big")
+    ones = first if first & 0x8000 else ~first & 0xFFFF
+    size = next((n for n in range(16) if not ones << n & 0x8000), 16)
+    if size > 10:
+        raise CorruptionError("overlong number in a slice key", offset=pos)
+    raw = int.from_bytes(take(buf, pos, size), "big") ^ (_SIGNED_HEADERS[size] << 8 * size >> 16)
+    return raw - (1 << 8 * size) if raw >> (8 * size - 1) else raw, pos + size
+
+
+def _decode_string(buf: bytes, pos: int) -> tuple[bytes, int]:
+    out = bytearray()
+    while True:
+        pair = take(buf, pos, 2)
+        if pair == b"\0\x01":
+            return bytes(out), pos + 2
+        if pair[0] in (0, 0xFF):
+            if pair not in (b"\0\xff", b"\xff\0"):
+                raise CorruptionError("bad escape in a slice key", offset=pos)
+            out.append(pair[0])
+            pos += 2
+        else:
+            out.append(pair[0])
+            pos += 1

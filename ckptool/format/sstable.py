@@ -1,0 +1,245 @@
+"""The table ("SSTable") that V2 indexes and V1 files are: sorted keys in checked blocks.
+
+Source: LevelDB doc/table_format.md, and its adaptation in TensorFlow (tsl/lib/io: format.cc,
+block.cc, table.cc), which uses the same layout with blocks of 256 KiB.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import NamedTuple, cast
+
+from ckptool.errors import CorruptionError, UnsupportedError
+from ckptool.wire.checksum import crc32c, mask
+from ckptool.wire.files import InputFile
+from ckptool.wire.varint import MAX_VARINT32_SIZE, Buffer, encode_varint, read_varint, take
+
+MAGIC = 0xDB4775248B80FB57  # table/format.h kTableMagicNumber, stored little-endian
+MAGIC_BYTES = MAGIC.to_bytes(8, "little")
+FOOTER_SIZE = 48  # two handles of at most 20 bytes, padding, magic
+BLOCK_TRAILER_SIZE = 5  # compression type (1), masked CRC-32C of contents and type (4)
+RAW, SNAPPY = 0, 1
+
+# A snappy block cannot expand more than this: a copy of 64 bytes takes 3 bytes at least.
+_SNAPPY_MAX_RATIO = 64
+
+
+class BlockHandle(NamedTuple):
+    """Where a block lies in the file; its trailer is not counted in `size`."""
+
+    offset: int
+    size: int
+
+    @classmethod
+    def decode(cls, buf: bytes | memoryview, pos: int = 0) -> tuple[BlockHandle, int]:
+        """The handle at `pos`, and the position after it."""
+        offset, pos = read_varint(buf, pos, len(buf))
+        size, pos = read_varint(buf, pos, len(buf))
+        return cls(offset, size), pos
+
+    def encode(self) -> bytes:
+        """Two varint64: offset, size."""
+        return encode_varint(self.offset) + encode_varint(self.size)
+
+
+class Footer(NamedTuple):
+    """The last 48 bytes of a table. The metaindex holds nothing, and nothing needs its handle."""
+
+    metaindex_handle: BlockHandle
+    index_handle: BlockHandle
+
+    @classmethod
+    def decode(cls, buf: bytes) -> Footer:
+        """CorruptionError if `buf` does not end in the magic number or its handles cannot be read."""
+        if buf[-8:] != MAGIC_BYTES:
+            raise CorruptionError("bad magic number, this is no table", offset=len(buf) - 8)
+        try:
+            metaindex, pos = BlockHandle.decode(buf[:-8])
+            index, _ = BlockHandle.decode(buf[:-8], pos)
+        except CorruptionError as exc:
+            raise CorruptionError("bad block handle in the footer", offset=exc.offset) from exc
+        return cls(metaindex, index)
+
+    def encode(self) -> bytes:
+        """Both handles, zeros up to byte 40, the magic number."""
+        handles = self.metaindex_handle.encode() + self.index_handle.encode()
+        return handles.ljust(FOOTER_SIZE - 8, b"\0") + MAGIC_BYTES
+
+
+def read_block(file: InputFile, handle: BlockHandle) -> bytes:
+    """The contents of a block, its checksum checked, decompressed.
+
+    CorruptionError for a handle outside the file, a checksum that does not match, an
+    unknown compression type or bytes that do not decompress. Nothing is allocated
+    before the handle is known to lie inside the file.
+    """
+    if handle.offset + handle.size + BLOCK_TRAILER_SIZE > file.size:
+        raise CorruptionError(
+            f"block of {handle.size} bytes runs past the end of the file ({file.size} bytes)",
+            path=file.path,
+            offset=handle.offset,
+        )
+    stored = file.read(handle.offset, handle.size)
+    trailer = file.read(handle.offset + handle.size, BLOCK_TRAILER_SIZE)
+    if int.from_bytes(trailer[1:], "little") != mask(crc32c(trailer[:1], crc32c(stored))):
+        raise CorruptionError("block checksum does not match", path=file.path, offset=handle.offset)
+    if trailer[0] == RAW:
+        return stored
+    if trailer[0] == SNAPPY:
+        return _decompress(stored, file.path, handle.offset)
+    raise CorruptionError(
+        f"unknown block compression type {trailer[0]}", path=file.path, offset=handle.offset
+    )
+
+
+def _decompress(stored: bytes, path: str, offset: int) -> bytes:
+    try:
+        import cramjam
+    except ImportError as exc:
+        raise UnsupportedError(
+            "a block is compressed with snappy", path=path, remedy="pip install cramjam"
+        ) from exc
+    try:
+        size, _ = read_varint(stored, 0, len(stored), MAX_VARINT32_SIZE)
+        if size > len(stored) * _SNAPPY_MAX_RATIO:
+            raise CorruptionError(f"claims {size} bytes")
+        return bytes(cramjam.snappy.decompress_raw(stored))
+    except (CorruptionError, cramjam.DecompressionError) as exc:
+        raise CorruptionError(
+            f"compressed block does not decompress ({exc})", path=path, offset=offset
+        ) from exc
+
+
+def iter_block(block: Buffer) -> Iterator[tuple[bytes, Buffer]]:
+    """The (key, value) pairs of a block, in the order stored.
+
+    Values are slices of `block`. CorruptionError, with the offset inside the block,
+    when an entry contradicts the format; what came before it has been yielded.
+    """
+    return iter_entries(block, 0, restart_array(block)[0])
+
+
+def restart_array(block: Buffer) -> tuple[int, int]:
+    """(where the entries end and the restart array begins, number of restarts)."""
+    if len(block) < 4:
+        raise CorruptionError("block too short for its restart count", offset=0)
+    count = int.from_bytes(block[-4:], "little")
+    end = len(block) - 4 * (count + 1)
+    if end < 0:
+        raise CorruptionError(f"block of {len(block)} bytes claims {count} restarts", offset=len(block) - 4)
+    return end, count
+
+
+def iter_entries(block: Buffer, pos: int, end: int) -> Iterator[tuple[bytes, Buffer]]:
+    """The entries of a block from `pos`, which has to be a restart point, up to `end`."""
+    key = b""
+    while pos < end:
+        start = pos
+        # Nearly every length fits one byte; anything else takes the careful way.
+        if pos + 3 <= end and (block[pos] | block[pos + 1] | block[pos + 2]) < 0x80:
+            shared, unshared, size = block[pos], block[pos + 1], block[pos + 2]
+            pos += 3
+        else:
+            shared, pos = read_varint(block, pos, end, MAX_VARINT32_SIZE)
+            unshared, pos = read_varint(block, pos, end, MAX_VARINT32_SIZE)
+            size, pos = read_varint(block, pos, end, MAX_VARINT32_SIZE)
+        value_at = pos + unshared
+        next_entry = value_at + size
+        if shared > len(key) or next_entry > end:
+            raise CorruptionError("bad entry in block", offset=start)
+        key = key[:shared] + bytes(block[pos:value_at])
+        yield key, cast("Buffer", block[value_at:next_entry])
+        pos = next_entry
+
+
+class Table:
+    """A table open for reading: key bytes -> value bytes, blocks read on demand.
+
+    Opening reads the footer and the index block. Keys are taken to be sorted, as the
+    format demands, for lookups; iteration gives them as stored.
+    """
+
+    def __init__(self, file: InputFile) -> None:
+        """CorruptionError if the footer or the index block is damaged. The caller closes `file`."""
+        self.file = file
+        if file.size < FOOTER_SIZE:
+            raise CorruptionError(f"{file.size} bytes are too few for a table", path=file.path)
+        try:
+            self.footer = Footer.decode(file.read(file.size - FOOTER_SIZE, FOOTER_SIZE))
+        except CorruptionError as exc:
+            raise exc.locate(path=file.path, base=file.size - FOOTER_SIZE) from exc
+        self._recent: tuple[BlockHandle, bytes] | None = None
+        self.separators: list[bytes] = []
+        self.handles: list[BlockHandle] = []
+        try:
+            for separator, value in iter_block(read_block(file, self.footer.index_handle)):
+                self.separators.append(separator)
+                self.handles.append(BlockHandle.decode(value)[0])
+        except CorruptionError as exc:
+            exc.offset = None  # relative to the entry, not the file
+            exc.fault = f"index block: {exc.fault}" if exc.path is None else exc.fault
+            raise exc.locate(path=file.path, base=self.footer.index_handle.offset) from exc
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value stored under `key`, None if there is none; reads one data block."""
+        value = self.view(key)
+        return None if value is None else bytes(value)
+
+    def view(self, key: bytes) -> memoryview | None:
+        """As `get`, without copying: V1 values can be gigabytes."""
+        # A writer never leaves a block empty, but the format allows it: look on in the next.
+        for number in range(bisect_left(self.separators, key), len(self.handles)):
+            handle = self.handles[number]
+            try:
+                found = _seek(memoryview(self._block(handle)), key)
+            except CorruptionError as exc:
+                raise exc.locate(path=self.file.path, base=handle.offset) from exc
+            if found is not None:
+                return found[1] if found[0] == key else None
+        return None
+
+    def blocks(self) -> Iterator[tuple[BlockHandle, bytes]]:
+        """Each data block in index order, checked and decompressed."""
+        for handle in self.handles:
+            yield handle, self._block(handle)
+
+    def _block(self, handle: BlockHandle) -> bytes:
+        # Most indexes are one block, asked for again by every lookup.
+        if self._recent is None or self._recent[0] != handle:
+            self._recent = handle, read_block(self.file, handle)
+        return self._recent[1]
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All (key, value) pairs in the order stored."""
+        for handle, block in self.blocks():
+            try:
+                yield from iter_block(block)
+            except CorruptionError as exc:
+                raise exc.locate(path=self.file.path, base=handle.offset) from exc
+
+
+def _seek(block: memoryview, key: bytes) -> tuple[bytes, memoryview] | None:
+    """The first entry of `block` whose key is not less than `key`."""
+    end, count = restart_array(block)
+    low, high = 0, count - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        first = next(iter_entries(block, _restart(block, end, middle), end), None)
+        if first is not None and first[0] < key:
+            low = middle
+        else:
+            high = middle - 1
+    start = _restart(block, end, low) if count else end
+    for entry in iter_entries(block, start, end):
+        if entry[0] >= key:
+            return entry
+    return None
+
+
+def _restart(block: memoryview, end: int, number: int) -> int:
+    at = end + 4 * number
+    offset = int.from_bytes(take(block, at, 4), "little")
+    if offset > end:
+        raise CorruptionError(f"restart point {number} lies outside the entries", offset=at)
+    return offset

@@ -1,0 +1,156 @@
+"""The text of the `checkpoint` file <-> a value.
+
+A CheckpointState message in protobuf's text format
+(tensorflow/python/training/checkpoint_state.proto). The form that TensorFlow writes is
+read here, every other one by protobuf's own parser, which is loaded only then.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ckptool.errors import CorruptionError, RequestError
+
+# A line as protobuf's printer makes it. Control characters are always escaped; characters
+# beyond ASCII are raw, or octal escapes of their UTF-8 in what older releases wrote.
+_STRING_LINE = re.compile(
+    r"(model_checkpoint_path|all_model_checkpoint_paths): "
+    r'"((?:[^"\\\x00-\x1f\x7f]|\\(?:[nrt"\'\\]|[0-3][0-7]{2}))*)"'
+)
+_NUMBER_LINE = re.compile(
+    r"(all_model_checkpoint_timestamps|last_preserved_timestamp): "
+    r"(-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|-?inf|nan)"
+)
+_ESCAPE = re.compile(rb"\\(?:([0-3][0-7]{2})|(.))")
+_UNESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}  # the others stand for themselves
+
+_ESCAPED = {code: f"\\{code:03o}" for code in (*range(32), 127)}
+_ESCAPED |= {ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"}
+_ESCAPED |= {ord(char): "\\" + char for char in "\"'\\"}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointState:
+    """Which checkpoints a directory has.
+
+    Paths read from a file are as recorded there, absolute or relative to its directory.
+
+    Attributes:
+        model_checkpoint_path: the newest checkpoint's prefix.
+        all_model_checkpoint_paths: those not yet deleted, oldest first.
+        all_model_checkpoint_timestamps: when each of these was saved, in seconds since the
+            epoch; empty if the writer keeps none, else parallel to the paths (not checked).
+        last_preserved_timestamp: when the last checkpoint to be kept forever was saved, in
+            seconds since the epoch. None if there is none; TensorFlow reads that as 0.0.
+    """
+
+    model_checkpoint_path: str
+    all_model_checkpoint_paths: tuple[str, ...] = ()
+    all_model_checkpoint_timestamps: tuple[float, ...] = ()
+    last_preserved_timestamp: float | None = None
+
+
+def parse_state(data: bytes) -> CheckpointState:
+    """The value of a state file's text, in any form that protobuf's text format admits.
+
+    Raises:
+        CorruptionError: malformed, with line and column (both from 1) in the error's
+            text; or there is no `model_checkpoint_path`, or an empty one.
+    """
+    state = _parse_written(data) or _parse_text(data)
+    if not state.model_checkpoint_path:
+        raise CorruptionError("names no checkpoint: model_checkpoint_path is missing or empty")
+    return state
+
+
+def format_state(state: CheckpointState) -> bytes:
+    """The text of a state file, byte for byte as TensorFlow writes it.
+
+    Raises:
+        RequestError: a path that is not UTF-8. TensorFlow refuses it too: as a text, it
+            would make a file that no reader accepts.
+    """
+    try:
+        return "".join(f"{name}: {value}\n" for name, value in _written_fields(state)).encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise RequestError("a checkpoint file cannot record a path that is not UTF-8") from exc
+
+
+def _written_fields(state: CheckpointState) -> Iterator[tuple[str, str]]:
+    # What has its default value is not written, as in any proto3 message.
+    if state.model_checkpoint_path:
+        yield "model_checkpoint_path", _quote(state.model_checkpoint_path)
+    for path in state.all_model_checkpoint_paths:
+        yield "all_model_checkpoint_paths", _quote(path)
+    for timestamp in state.all_model_checkpoint_timestamps:
+        yield "all_model_checkpoint_timestamps", repr(float(timestamp))
+    if state.last_preserved_timestamp is not None and _present(state.last_preserved_timestamp):
+        yield "last_preserved_timestamp", repr(float(state.last_preserved_timestamp))
+
+
+def _present(number: float) -> bool:
+    """Whether a proto3 field with this value counts as set: all bits zero is the default, -0.0 is not."""
+    return repr(float(number)) != "0.0"
+
+
+def _quote(text: str) -> str:
+    return f'"{text.translate(_ESCAPED)}"'
+
+
+def _unquote(text: str) -> str:
+    """The string between quotes that matched _STRING_LINE; UnicodeDecodeError if it is no UTF-8."""
+    if "\\" not in text:
+        return text
+    return _ESCAPE.sub(_unescape, text.encode("utf-8")).decode("utf-8")
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    octal, char = match.groups()
+    return bytes([int(octal, 8)]) if octal else _UNESCAPED.get(char, char)
+
+
+def _parse_written(data: bytes) -> CheckpointState | None:
+    """The value of a text in the written form, None if it is in another form or malformed."""
+    latest, preserved = "", 0.0
+    paths: list[str] = []
+    timestamps: list[float] = []
+    try:
+        lines = data.decode("utf-8").removesuffix("\n").split("\n")
+        for line in lines:
+            if match := _STRING_LINE.fullmatch(line):
+                path = _unquote(match[2])
+                if match[1] == "model_checkpoint_path":
+                    latest = path
+                else:
+                    paths.append(path)
+            elif match := _NUMBER_LINE.fullmatch(line):
+                if match[1] == "last_preserved_timestamp":
+                    preserved = float(match[2])
+                else:
+                    timestamps.append(float(match[2]))
+            else:
+                return None
+    except UnicodeDecodeError:
+        return None
+    return CheckpointState(
+        latest, tuple(paths), tuple(timestamps), preserved if _present(preserved) else None
+    )
+
+
+def _parse_text(data: bytes) -> CheckpointState:
+    """The value of any text that protobuf's own parser accepts."""
+    # Here, not above: importing protobuf takes longer than all else that `latest` does.
+    from ckptool.format.proto.state_pb2 import CheckpointState as Message
+    from ckptool.format.textproto import merge_text
+
+    message = Message()
+    merge_text(data, message)
+    preserved = message.last_preserved_timestamp
+    return CheckpointState(
+        message.model_checkpoint_path,
+        tuple(message.all_model_checkpoint_paths),
+        tuple(message.all_model_checkpoint_timestamps),
+        preserved if _present(preserved) else None,
+    )

@@ -1,0 +1,187 @@
+"""V1 checkpoints: tables of SavedTensorSlices that hold names and values together.
+
+Source: tensorflow/core/util/saved_tensor_slice.proto, tensorflow/core/util/
+tensor_slice_{reader,writer}.{h,cc}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from ckptool.errors import CorruptionError, UnsupportedError
+from ckptool.format.bundle import Version
+from ckptool.format.dtypes import DType
+from ckptool.format.names import decode_name
+from ckptool.format.shape import Shape, check_shape, decode_shape, element_count, format_shape
+from ckptool.format.slices import (
+    Box,
+    TensorSlice,
+    decode_slice,
+    find_overlap,
+    format_slice,
+    resolve_slice,
+    slice_key,
+)
+from ckptool.format.sstable import Table
+from ckptool.wire.files import InputFile, open_input
+from ckptool.wire.message import VARINT, as_int32, iter_fields, iter_messages
+from ckptool.wire.varint import encode_varint
+
+META_KEY = b""
+
+
+class SavedSlice(NamedTuple):
+    """One stored slice of a tensor: the region it holds, and the file it is in."""
+
+    extents: TensorSlice
+    box: Box
+    file: int
+
+
+class SavedTensor(NamedTuple):
+    """SavedSliceMeta, merged over all files: what a tensor is and which slices of it are stored."""
+
+    dtype: DType
+    shape: Shape
+    slices: tuple[SavedSlice, ...]
+
+
+class SavedSlices:
+    """A V1 checkpoint open for reading; opening reads the metadata of every file of it."""
+
+    format: Literal["V1"] = "V1"
+    endianness: Literal["little"] = "little"
+
+    def __init__(self, prefix: str, paths: Sequence[str]) -> None:
+        """`paths`: all its files, in shard order. CorruptionError, UnsupportedError if one is unusable."""
+        self.prefix = prefix
+        self._files: list[InputFile] = []
+        self._tables: list[Table] = []
+        found: dict[bytes, SavedTensor] = {}
+        try:
+            for path in paths:
+                self._files.append(open_input(path))
+                self._tables.append(Table(self._files[-1]))
+                self._merge_metadata(found, len(self._files) - 1)
+            for name, tensor in found.items():
+                self._check_disjoint(name, tensor)
+        except BaseException:
+            self.close()
+            raise
+        # A tensor of which no slice is stored is not there, as TensorFlow sees it.
+        self.tensors: dict[bytes, SavedTensor] = {k: t for k, t in sorted(found.items()) if t.slices}
+
+    @property
+    def num_shards(self) -> int:
+        """How many files it is made of."""
+        return len(self._files)
+
+    def _merge_metadata(self, found: dict[bytes, SavedTensor], number: int) -> None:
+        path = self._files[number].path
+        value = self._tables[number].view(META_KEY)
+        if value is None:
+            raise CorruptionError("the list of its tensors is missing", path=path)
+        try:
+            for name, dtype, shape, extents in _decode_metadata(value):
+                saved = tuple(SavedSlice(s, resolve_slice(s, shape), number) for s in extents)
+                known = found.get(name)
+                if known is not None and known[:2] != (dtype, shape):
+                    raise CorruptionError(
+                        f"tensor {decode_name(name)} is {dtype} {format_shape(shape)} here and "
+                        f"{known.dtype} {format_shape(known.shape)} elsewhere"
+                    )
+                found[name] = SavedTensor(dtype, shape, (known.slices if known else ()) + saved)
+        except (CorruptionError, UnsupportedError) as exc:
+            exc.offset = None  # relative to a message inside the block: of no use to anyone
+            raise exc.locate(path=path) from exc
+
+    def _check_disjoint(self, name: bytes, tensor: SavedTensor) -> None:
+        overlap = find_overlap([s.box for s in tensor.slices])
+        if overlap is not None:
+            a, b = (tensor.slices[i] for i in overlap)
+            both = f"{format_slice(a.extents)} and {format_slice(b.extents)}"
+            raise CorruptionError(
+                f"tensor {decode_name(name)}: slices {both} overlap",
+                path=self._files[b.file].path,
+            )
+
+    def raw_values(self, name: bytes, saved: SavedSlice) -> memoryview:
+        """The serialized TensorProto with the values of one slice; its block's checksum has been checked."""
+        path = self._files[saved.file].path
+        try:
+            value = self._tables[saved.file].view(slice_key(name, saved.extents))
+            if value is None:
+                raise CorruptionError("a slice of it is listed but not stored")
+            return _values_of(value)
+        except CorruptionError as exc:
+            if exc.path is None:
+                exc.fault, exc.offset = f"tensor {decode_name(name)}: {exc.fault}", None
+            raise exc.locate(path=path) from exc
+
+    def stored_size(self, name: bytes, tensor: SavedTensor) -> int:
+        """Bytes the tensor would take in a V2 shard; of string tensors the values are read."""
+        if tensor.dtype != DType.string:
+            return element_count(tensor.shape) * tensor.dtype.size
+        sizes = [len(v) for s in tensor.slices for n, v in iter_messages(self.raw_values(name, s)) if n == 8]
+        return sum(len(encode_varint(size)) + size for size in sizes) + 4 * len(tensor.slices)
+
+    def file_path(self, number: int) -> str:
+        """The path of one of its files."""
+        return self._files[number].path
+
+    def close(self) -> None:
+        """Close all its files."""
+        for file in self._files:
+            file.close()
+
+
+def _decode_metadata(value: memoryview) -> list[tuple[bytes, DType, Shape, list[TensorSlice]]]:
+    """SavedTensorSlices.meta as (name, dtype, shape, slices) of each tensor, in the order saved.
+
+    CorruptionError if it is absent, or a shape is none a tensor can have.
+    """
+    metas = [field for number, field in iter_messages(value) if number == 1]
+    if not metas:
+        raise CorruptionError("its first entry is no list of tensors")
+    tensors, version = [], b""
+    for meta in metas:
+        for number, field in iter_messages(meta):
+            if number == 1:
+                tensors.append(_decode_slice_meta(field))
+            elif number == 2:
+                version += bytes(field)
+    Version.decode(version).check()
+    return tensors
+
+
+def _decode_slice_meta(buf: bytes | memoryview) -> tuple[bytes, DType, Shape, list[TensorSlice]]:
+    name, dtype, shape = b"", 0, b""
+    extents: list[TensorSlice] = []
+    for number, wire_type, field in iter_fields(buf):
+        if number == 3 and wire_type == VARINT:
+            dtype = as_int32(field)
+        elif not isinstance(field, int):
+            if number == 1:
+                name = bytes(field)
+            elif number == 2:
+                shape += bytes(field)
+            elif number == 4:
+                extents.append(decode_slice(field))
+    dims = decode_shape(shape)
+    try:
+        check_shape(dims)
+    except CorruptionError as exc:
+        raise CorruptionError(f"tensor {decode_name(name)}: {exc.fault}") from exc
+    return name, DType(dtype), dims, extents
+
+
+def _values_of(value: memoryview) -> memoryview:
+    """SavedTensorSlices.data.data. Its name and slice are ignored, as TensorFlow does: the key says them."""
+    values = memoryview(b"")
+    for number, saved in iter_messages(value):
+        if number == 2:
+            for inner, field in iter_messages(saved):
+                if inner == 3:
+                    values = memoryview(field)
+    return values

@@ -1,0 +1,1 @@
+"""Bytes: integers, messages, checksums and files, without knowing what they mean."""

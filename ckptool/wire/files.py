@@ -1,0 +1,246 @@
+"""The file system, and the only module that touches it: positioned reads, listings, atomic replacement."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple
+
+from ckptool.errors import CheckpointError, CorruptionError, FileError, UnsupportedError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+StrPath = str | os.PathLike[str]
+
+# Linux transfers at most this many bytes in one read call (read(2), NOTES).
+_MAX_READ = 0x7FFF_F000
+
+# What stat() answers for a path that cannot name anything, other than ENOENT and ENOTDIR.
+_NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+
+
+@contextlib.contextmanager
+def _refusals(path: str) -> Iterator[None]:
+    """Turn what the operating system refuses into FileError naming `path`."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except OSError as exc:
+        raise FileError(exc, path) from exc
+    except ValueError as exc:  # "embedded null byte": no file can have such a name
+        raise FileError(OSError(0, str(exc)), path) from exc
+
+
+class InputFile:
+    """A regular file open for positioned reads; several threads may read at once.
+
+    `path` is the path it was opened by, `size` its length in bytes when it was opened.
+    Close it with `close()` (which may be called twice) or by a `with` block.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        with _refusals(path):
+            # O_NONBLOCK: opening a FIFO that someone put here must not wait for a writer.
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            status = os.fstat(self._fd)
+        self.size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise UnsupportedError(f"is {kind}", path=path)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly `size` bytes at `offset`; CorruptionError if the file does not hold them all."""
+        self._check(offset, size)
+        if size <= _MAX_READ:
+            with _refusals(self.path):
+                data = os.pread(self._fd, size, offset)
+            if len(data) == size:
+                return data
+        buffer = bytearray(size)
+        self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` (bytes, contiguous) from `offset`; CorruptionError if the file ends before."""
+        self._check(offset, len(buffer))
+        done = 0
+        while done < len(buffer):
+            with _refusals(self.path):
+                count = os.preadv(self._fd, [buffer[done : done + _MAX_READ]], offset + done)
+            if count == 0:
+                raise CorruptionError(
+                    "the file became shorter while it was read", path=self.path, offset=offset + done
+                )
+            done += count
+
+    def _check(self, offset: int, size: int) -> None:
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise CorruptionError(
+                f"{size} bytes wanted at byte {offset}, but the file has only {self.size}", path=self.path
+            )
+
+    def close(self) -> None:
+        """Close the file; closing twice does nothing."""
+        fd, self._fd = getattr(self, "_fd", -1), -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class DirectoryEntry(NamedTuple):
+    """One name in a directory. Size in bytes, mtime in seconds since the epoch, both of a link's target."""
+
+    name: str
+    is_directory: bool
+    is_symlink: bool
+    size: int
+    mtime: float
+
+
+def open_input(path: StrPath) -> InputFile:
+    """Open a regular file for reading; FileError or UnsupportedError (a directory, a device) otherwise."""
+    return InputFile(os.fspath(path))
+
+
+def _status(path: str) -> os.stat_result | None:
+    """stat() that answers None where there is nothing; what may not be looked at is a FileError."""
+    with _refusals(path):
+        try:
+            return os.stat(path)
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        except OSError as exc:
+            if exc.errno in _NO_SUCH_NAME:
+                return None
+            raise
+
+
+def file_size(path: str) -> int | None:
+    """Length in bytes of the regular file at `path`, None if there is none."""
+    status = _status(path)
+    return status.st_size if status is not None and stat.S_ISREG(status.st_mode) else None
+
+
+def modified_time(path: str) -> float | None:
+    """Modification time in seconds since the epoch of what is at `path`, None if there is nothing."""
+    status = _status(path)
+    return status.st_mtime if status is not None else None
+
+
+def is_directory(path: str) -> bool:
+    """Whether `path` is a directory, or a link to one."""
+    status = _status(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def exists(path: str) -> bool:
+    """Whether there is anything at `path` (a dangling link is nothing)."""
+    return _status(path) is not None
+
+
+def list_directory(path: str) -> list[DirectoryEntry]:
+    """What is in the directory, sorted by name; entries that vanish meanwhile are left out."""
+    entries = []
+    with _refusals(path), os.scandir(path) as found:
+        for entry in found:
+            try:
+                status = entry.stat()
+            except OSError:
+                # A dangling link, or deleted since: there is a name and nothing behind it.
+                if entry.is_symlink():
+                    entries.append(DirectoryEntry(entry.name, False, True, 0, 0.0))
+                continue
+            is_dir = stat.S_ISDIR(status.st_mode)
+            entries.append(
+                DirectoryEntry(entry.name, is_dir, entry.is_symlink(), status.st_size, status.st_mtime)
+            )
+    entries.sort()
+    return entries
+
+
+def read_file(path: StrPath, limit: int) -> bytes:
+    """The whole file; UnsupportedError if it is longer than `limit` bytes."""
+    with open_input(path) as file:
+        if file.size > limit:
+            raise UnsupportedError(
+                f"{file.size} bytes are too many for such a file (at most {limit})", path=file.path
+            )
+        return file.read(0, file.size)
+
+
+@contextlib.contextmanager
+def replacing(path: StrPath) -> Iterator[int]:
+    """A file descriptor for the new contents of `path`, which appear at once when the block ends.
+
+    The bytes go to a temporary file in the same directory, are flushed to the disk and
+    moved over `path`, and the directory is flushed too; the mode of an existing file is
+    kept. If the block raises, the temporary file goes and `path` stays as it was.
+    """
+    target = os.fspath(path)
+    temporary = f"{target}.{os.getpid()}-{threading.get_ident()}.tmp"
+    with _refusals(target):
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with contextlib.closing(_Descriptor(fd)):
+            yield fd
+            with _refusals(target):
+                with contextlib.suppress(FileNotFoundError):
+                    os.fchmod(fd, stat.S_IMODE(os.stat(target).st_mode))
+                os.fsync(fd)
+        with _refusals(target):
+            os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_directory(os.path.dirname(target) or ".")
+
+
+class _Descriptor:
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write all of `data` at the descriptor's position."""
+    view = memoryview(data).cast("B")
+    while len(view):
+        view = view[os.write(fd, view) :]
+
+
+def replace_file(path: StrPath, data: bytes | memoryview) -> None:
+    """Give `path` the contents `data`, atomically and durably (see `replacing`)."""
+    with replacing(path) as fd, _refusals(os.fspath(path)):
+        write_all(fd, data)
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable."""
+    with _refusals(path):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
