@@ -1,0 +1,82 @@
+"""TensorFlow checkpoints without TensorFlow.
+
+The public names are imported when they are first used: `import ckptool` alone loads
+neither numpy nor protobuf.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ckptool.errors import (
+        CheckpointError,
+        CorruptionError,
+        FileError,
+        NoCheckpointError,
+        NotFoundError,
+        RequestError,
+        UnsupportedError,
+    )
+    from ckptool.format.dtypes import DType
+    from ckptool.format.state import CheckpointState
+    from ckptool.model.directory import checkpoint_exists, get_checkpoint_state, latest_checkpoint
+    from ckptool.model.info import TensorInfo
+    from ckptool.model.load import list_variables, load_checkpoint, load_variable
+    from ckptool.model.reader import CheckpointReader
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CheckpointError",
+    "CheckpointReader",
+    "CheckpointState",
+    "CorruptionError",
+    "DType",
+    "FileError",
+    "NoCheckpointError",
+    "NotFoundError",
+    "RequestError",
+    "TensorInfo",
+    "UnsupportedError",
+    "__version__",
+    "checkpoint_exists",
+    "get_checkpoint_state",
+    "latest_checkpoint",
+    "list_variables",
+    "load_checkpoint",
+    "load_variable",
+]
+
+_HOMES = {
+    "ckptool.errors": (
+        "CheckpointError",
+        "CorruptionError",
+        "FileError",
+        "NoCheckpointError",
+        "NotFoundError",
+        "RequestError",
+        "UnsupportedError",
+    ),
+    "ckptool.format.dtypes": ("DType",),
+    "ckptool.format.state": ("CheckpointState",),
+    "ckptool.model.directory": ("checkpoint_exists", "get_checkpoint_state", "latest_checkpoint"),
+    "ckptool.model.info": ("TensorInfo",),
+    "ckptool.model.load": ("list_variables", "load_checkpoint", "load_variable"),
+    "ckptool.model.reader": ("CheckpointReader",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

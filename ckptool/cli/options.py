@@ -1,0 +1,79 @@
+"""Options and argument types that several commands share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from ckptool.cli.output import Output
+from ckptool.errors import CheckpointError
+from ckptool.format.names import printable
+
+DEBUG = "ckptool.debug"  # key in click's `meta`, which a command shares with its group
+
+Callback = TypeVar("Callback", bound=Callable[..., Any])
+
+
+def common_options(callback: Callback) -> Callback:
+    """Add --json, --no-color, --verbose and --debug; the command gets them as its argument `output`."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+    @click.option(
+        "--no-color", is_flag=True, help="Print without colour (as NO_COLOR in the environment does)."
+    )
+    @click.option("--verbose", is_flag=True, help="Say on stderr what is being done.")
+    @click.option(
+        "--debug",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_remember_debug,
+        help="Add the Python traceback to an error.",
+    )
+    @functools.wraps(callback)
+    def with_output(*args: Any, as_json: bool, no_color: bool, verbose: bool, **kwargs: Any) -> Any:
+        return callback(*args, output=Output(json=as_json, no_color=no_color, verbose=verbose), **kwargs)
+
+    return with_output  # type: ignore[return-value]
+
+
+def _remember_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[DEBUG] = True
+
+
+def checkpoint_argument(name: str = "checkpoint", metavar: str = "CKPT") -> Callable[[Callback], Callback]:
+    """A required argument in any of the forms that name a checkpoint; shells complete it as a file."""
+    return click.argument(name, metavar=metavar, type=click.Path())
+
+
+def selection_options(callback: Callback) -> Callback:
+    """Add --regex and --exclude, which narrow the names that a command works on."""
+    regex = click.option(
+        "-e", "--regex", multiple=True, metavar="RE", help="Choose names that RE is found in."
+    )
+    exclude = click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out names that match.")
+    return regex(exclude(callback))
+
+
+class TensorName(click.types.StringParamType):
+    """A tensor name or a pattern; shells complete it from the checkpoint given before it."""
+
+    name = "name"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names that begin with what was typed, as they are printed; none where nothing can be read."""
+        from ckptool.model.load import load_checkpoint
+
+        try:
+            with load_checkpoint(ctx.params["checkpoint"]) as reader:
+                names = [printable(tensor.name) for tensor in reader.tensors()]
+        except (CheckpointError, KeyError, TypeError):
+            return []
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]

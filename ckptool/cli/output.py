@@ -1,0 +1,278 @@
+"""What goes to the terminal or the pipe: lines, tables, JSON, notes. Rich is imported for tables only."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json as jsonlib
+import math
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from ckptool.format.names import encode_name, is_plain, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Cell = str | int | None
+
+_LINES_AT_ONCE = 1024
+_RICH_ROWS = 2000  # rich lays out some thousand rows a second; longer tables are aligned by hand
+_MIN_WIDTH = 60  # columns; a narrower terminal wraps the lines itself, nothing is cut
+
+
+def say(message: str, tag: str = "ckptool: ") -> None:
+    """One line on stderr, everything unsafe in it escaped."""
+    if sys.stderr is not None:
+        sys.stderr.write(printable(tag + message) + "\n")
+        sys.stderr.flush()
+
+
+def human_bytes(count: int) -> str:
+    """A size for people: "812 B", "1.3 KiB", "4.0 GiB"."""
+    if count < 1024:
+        return f"{count} B"
+    size = float(count)
+    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
+        size /= 1024
+        if size < 1023.95 or unit == "EiB":
+            break
+    return f"{size:.1f} {unit}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its heading; numbers stand on the right."""
+
+    heading: str
+    right: bool = False
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a command's results go, as its common options say.
+
+    Everything is written to the stdout of the moment, whatever its encoding: what that
+    cannot express is escaped on a terminal, and is UTF-8 in a pipe or a file.
+    """
+
+    json: bool = False
+    no_color: bool = False
+    verbose: bool = False
+
+    @property
+    def terminal(self) -> bool:
+        """Whether stdout is a terminal."""
+        return sys.stdout is not None and sys.stdout.isatty()
+
+    def note(self, sentence: str) -> None:
+        """A sentence for the user, on stderr."""
+        say(sentence)
+
+    def remark(self, sentence: str) -> None:
+        """A sentence on stderr for someone who watches, or asked for more; scripts are spared it."""
+        if self.verbose or (sys.stderr is not None and sys.stderr.isatty()):
+            say(sentence)
+
+    def detail(self, sentence: str) -> None:
+        """A sentence on stderr with --verbose only."""
+        if self.verbose:
+            say(sentence)
+
+    def bytes(self, data: bytes) -> None:
+        """Bytes to stdout as they are."""
+        if sys.stdout is not None:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(data)
+
+    def text(self, text: str) -> None:
+        """Text to stdout as it is: the caller has made names and strings in it printable."""
+        self.bytes(text.encode(self._encoding(), "backslashreplace"))
+
+    def _encoding(self) -> str:
+        # A pipe's contents must not depend on the locale.
+        return (sys.stdout.encoding or "utf-8") if self.terminal else "utf-8"
+
+    def lines(self, rows: Iterable[Sequence[str]]) -> None:
+        """Rows as tab-separated lines, the fields made printable."""
+        remaining = iter(rows)
+        while chunk := list(islice(remaining, _LINES_AT_ONCE)):
+            if not is_plain("".join(map("".join, chunk))):
+                chunk = [[printable(field) for field in row] for row in chunk]
+            self.text("\n".join(map("\t".join, chunk)) + "\n")
+
+    def document(self, command: str, fields: Mapping[str, object]) -> None:
+        """One JSON document to stdout, see `json_document`."""
+        for text in json_document(command, fields):
+            self.text(text)
+
+    def table(
+        self, columns: Sequence[Column], rows: Iterable[Sequence[Cell]], footer: str | None = None
+    ) -> None:
+        """A table for people, with an optional line below it.
+
+        Cells are made printable; integers get thousands separators; None is left blank. Text
+        that is too long is folded, never cut.
+        """
+        cells = [[_cell_text(cell) for cell in row] for row in rows]
+        if len(cells) > _RICH_ROWS:
+            self._aligned(columns, cells)
+        else:
+            self._rich_table(columns, cells)
+        if footer is not None:
+            self.text(printable(footer) + "\n")
+
+    def _aligned(self, columns: Sequence[Column], cells: list[list[str]]) -> None:
+        headings = [column.heading for column in columns]
+        widths = [max(map(len, texts)) for texts in zip(headings, *cells, strict=True)]
+        for row in [headings, *cells]:
+            padded = (
+                text.rjust(width) if column.right else text.ljust(width)
+                for text, width, column in zip(row, widths, columns, strict=True)
+            )
+            self.text("  ".join(padded).rstrip() + "\n")
+
+    def _rich_table(self, columns: Sequence[Column], cells: list[list[str]]) -> None:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+        for number, column in enumerate(columns):
+            width = max([len(column.heading), *(len(row[number]) for row in cells)])
+            if column.right:
+                table.add_column(Text(column.heading), justify="right", no_wrap=True, min_width=width)
+            else:
+                table.add_column(Text(column.heading), overflow="fold", min_width=min(width, 12))
+        for row in cells:
+            table.add_row(*map(Text, row))
+        self.console().print(table, crop=False)
+
+    def console(self) -> Console:
+        """A rich console on stdout that takes nothing in a text for markup, and knows about --no-color."""
+        from rich.console import Console
+
+        plain = self.no_color or bool(os.environ.get("NO_COLOR"))
+        return Console(
+            file=sys.stdout,
+            width=max(shutil.get_terminal_size().columns, _MIN_WIDTH),
+            color_system=None if plain else "auto",
+            markup=False,
+            emoji=False,
+            highlight=False,
+        )
+
+
+def _cell_text(cell: Cell) -> str:
+    if cell is None:
+        return ""
+    return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else printable(str(cell))
+
+
+def field_text(value: str | float | None) -> str:
+    """A value as one field of a tab-separated line: nothing for None, true and false as in JSON."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def json_document(command: str, fields: Mapping[str, object]) -> Iterator[str]:
+    """The pieces of one JSON document: the schema of `command`, then `fields` in their order.
+
+    Values may be anything that `jsonable` takes. The elements of a list stand on a line
+    each. An iterator is written as a list while it runs, in constant memory; should it
+    fail, half a document is out.
+    """
+    yield f'{{\n"schema": "ckptool.{command}/1"'
+    for key, value in jsonable_fields(fields.items()):
+        yield f",\n{_dumps(key)}: "
+        if isinstance(value, (list, Iterator)):
+            yield from _json_list(value)
+        else:
+            yield _dumps(value)
+    yield "\n}\n"
+
+
+def _json_list(values: Iterable[object]) -> Iterator[str]:
+    remaining, before = iter(values), "[\n"
+    while chunk := list(islice(remaining, _LINES_AT_ONCE)):
+        yield before + ",\n".join(_dumps(jsonable(value)) for value in chunk)
+        before = ",\n"
+    yield "[]" if before == "[\n" else "\n]"
+
+
+def jsonable(value: object) -> object:
+    """`value` as JSON can hold it.
+
+    Non-finite floats become "NaN", "Infinity", "-Infinity"; complex numbers [re, im];
+    bytes their text, or {"base64": ...} where they are no UTF-8; enum members their
+    names; dataclasses and mappings objects (see `jsonable_fields`); sequences and sets lists.
+    Iterators stay what they are.
+    """
+    # bool and IntEnum are ints too, so plain types are told by identity first.
+    kind = type(value)
+    if kind is int or kind is bool or value is None:
+        return value
+    if isinstance(value, str):
+        return value if value.isascii() or _is_unicode(value) else printable(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else _non_finite(value)
+    if isinstance(value, complex):
+        return [jsonable(value.real), jsonable(value.imag)]
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return _json_bytes(bytes(value))
+    if isinstance(value, Enum):
+        return value.name
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dict(
+            jsonable_fields((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+        )
+    if isinstance(value, Mapping):
+        return dict(jsonable_fields(value.items()))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [jsonable(element) for element in value]
+    return value
+
+
+def jsonable_fields(fields: Iterable[tuple[str, object]]) -> Iterator[tuple[str, object]]:
+    """The members of an object, made `jsonable`.
+
+    Text that is not Unicode (a name or path with bytes that are no UTF-8) is escaped as
+    it is printed, and its bytes follow in a member of the same name with `_base64`.
+    """
+    for key, value in fields:
+        yield key if _is_unicode(key) else printable(key), jsonable(value)
+        if isinstance(value, str) and not _is_unicode(value):
+            yield f"{key}_base64", base64.b64encode(encode_name(value)).decode("ascii")
+
+
+def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _non_finite(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def _json_bytes(value: bytes) -> object:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode("ascii")}
+
+
+def _dumps(value: object) -> str:
+    return jsonlib.dumps(value, ensure_ascii=True, allow_nan=False)

@@ -1,0 +1,34 @@
+"""Opening the checkpoint that a command names, and saying what it was taken for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from ckptool.cli.output import Output
+from ckptool.model.locate import locate
+from ckptool.model.reader import CheckpointReader
+from ckptool.wire.files import exists
+
+
+@contextmanager
+def open_checkpoint(
+    path: str, output: Output, arguments: Sequence[str] = ()
+) -> Iterator[tuple[CheckpointReader, tuple[str, ...]]]:
+    """The checkpoint open for reading, and `arguments` without the files that belong to it.
+
+    A shell expands `model.ckpt*` to every file of the checkpoint: the first names it, the
+    others are no tensor names, and are ignored with a line on stderr.
+    """
+    location = locate(path)
+    for sentence in location.notes:
+        output.note(sentence)
+    output.detail(f"{path} is the {location.format} checkpoint {location.prefix}")
+    rest = []
+    for argument in arguments:
+        if exists(argument) and location.owns(argument):
+            output.note(f"{argument} belongs to {location.prefix}: taken for no tensor name")
+        else:
+            rest.append(argument)
+    with CheckpointReader(location) as reader:
+        yield reader, tuple(rest)

@@ -1,0 +1,1 @@
+"""What callers hold: readers, and the ways to find what they read."""

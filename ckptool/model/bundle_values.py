@@ -1,0 +1,111 @@
+"""The values of tensors in V2 shards."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ckptool.errors import CorruptionError
+from ckptool.format.arrays import Array, decode_numbers, fetch_region
+from ckptool.format.bundle import Bundle, BundleEntry
+from ckptool.format.dtypes import DType
+from ckptool.format.names import decode_name
+from ckptool.format.shape import check_shape, element_count
+from ckptool.format.slices import Box, resolve_slice, whole_box
+from ckptool.format.strings import decode_strings, decode_variants
+from ckptool.model.tensors import Part, StoredTensor
+from ckptool.wire.checksum import crc32c
+
+# How much of a tensor is in memory while its checksum is computed.
+_CHUNK = 1 << 20
+
+
+def bundle_tensor(bundle: Bundle, key: bytes, entry: BundleEntry) -> StoredTensor:
+    """The tensor that a V2 entry describes; reads the entries of its slices if it is partitioned."""
+    if not entry.slices:
+        bundle.check(key, entry)
+        part = _bundle_part(bundle, key, entry, whole_box(entry.shape))
+        return StoredTensor(key, entry.dtype, entry.shape, [part], bundle.index_path)
+    try:
+        check_shape(entry.shape)
+        boxes = [resolve_slice(s, entry.shape) for s in entry.slices]
+    except CorruptionError as exc:
+        raise CorruptionError(f"tensor {decode_name(key)}: {exc.fault}", path=bundle.index_path) from exc
+    parts = [
+        _bundle_part(bundle, key, bundle.slice_entry(key, entry, s), box)
+        for s, box in zip(entry.slices, boxes, strict=True)
+    ]
+    return StoredTensor(key, entry.dtype, entry.shape, parts, bundle.index_path)
+
+
+def _bundle_part(bundle: Bundle, key: bytes, entry: BundleEntry, box: Box) -> Part:
+    if entry.dtype in (DType.string, DType.variant):
+        return _OpaquePart(bundle, key, entry, box)
+    return _NumberPart(bundle, key, entry, box)
+
+
+class _BundlePart:
+    """Bytes of a V2 shard that hold the elements of `box`."""
+
+    def __init__(self, bundle: Bundle, key: bytes, entry: BundleEntry, box: Box) -> None:
+        self.box = box
+        self._bundle = bundle
+        self._key = key
+        self._entry = entry
+
+    def _fault(self, fault: str) -> CorruptionError:
+        return self._bundle.data_fault(self._key, self._entry, fault)
+
+    def ensure(self) -> None:
+        self._bundle.data(self._key, self._entry)
+        if element_count(self._entry.shape) != self.box.elements:
+            raise self._fault("a slice is stored with another shape than its place in the tensor")
+
+    def _compare(self, crc: int) -> None:
+        if crc != self._entry.checksum:
+            expected = self._entry.checksum
+            raise self._fault(f"the checksum does not match: stored {expected:08x}, computed {crc:08x}")
+
+
+class _NumberPart(_BundlePart):
+    def read(self, region: Box, *, verify: bool) -> Array:
+        self.ensure()
+        entry, big_endian = self._entry, self._bundle.endianness == "big"
+        file = self._bundle.data(self._key, entry)
+        if verify and region != self.box:
+            self._check()
+        local = Box(tuple(a - b for a, b in zip(region.start, self.box.start, strict=True)), region.size)
+        stored = fetch_region(file, entry.offset, entry.dtype.size, self.box.size, local)
+        if verify and region == self.box:
+            self._compare(crc32c(stored))
+        return decode_numbers(stored, entry.dtype, big_endian=big_endian).reshape(region.size)
+
+    def _check(self) -> None:
+        """Compare the checksum of all stored bytes, a chunk in memory at a time."""
+        entry, crc = self._entry, 0
+        file = self._bundle.data(self._key, entry)
+        buffer = memoryview(bytearray(min(_CHUNK, entry.size)))
+        for at in range(0, entry.size, _CHUNK):
+            chunk = buffer[: min(_CHUNK, entry.size - at)]
+            file.read_into(entry.offset + at, chunk)
+            crc = crc32c(chunk, crc)
+        self._compare(crc)
+
+
+class _OpaquePart(_BundlePart):
+    """Strings and variants: their elements are found only by reading all of them."""
+
+    def read(self, region: Box, *, verify: bool) -> Array:
+        self.ensure()
+        entry, big_endian = self._entry, self._bundle.endianness == "big"
+        data = self._bundle.data(self._key, entry).read(entry.offset if entry.size else 0, entry.size)
+        decode = decode_strings if entry.dtype == DType.string else decode_variants
+        try:
+            elements, crc = decode(data, self.box.elements, big_endian=big_endian)
+        except CorruptionError as exc:
+            raise self._fault(exc.fault) from exc
+        if verify:
+            self._compare(crc)
+        out = np.empty(len(elements), object)
+        out[:] = elements
+        part: Array = out.reshape(self.box.size)[region.within(self.box)]
+        return part

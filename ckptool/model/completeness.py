@@ -1,0 +1,79 @@
+"""Whether every file of a checkpoint is there at full length; no values are read for that."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import NamedTuple
+
+from ckptool.errors import CheckpointError
+from ckptool.format.bundle import HEADER_KEY, Bundle, EntryDecoder
+from ckptool.format.filenames import meta_path
+from ckptool.format.sstable import Table
+from ckptool.model.location import Location
+from ckptool.wire.files import file_size, open_input
+
+_MISSING_SHOWN = 3
+
+
+class Inspection(NamedTuple):
+    """What is missing or unusable, in sentences (nothing: the checkpoint is complete); bytes of its files."""
+
+    missing: tuple[str, ...]
+    bytes: int
+
+
+def inspect(location: Location) -> Inspection:
+    """Whether a checkpoint is complete, and its size.
+
+    V2: the index has to be readable from end to end, and every shard as long as its
+    entries say. V1: every file has to end as a table does, with a readable index block.
+    """
+    missing: list[str] = []
+    size = sum(file_size(path) or 0 for path in (*location.tables, meta_path(location.prefix)))
+    try:
+        if location.format == "V1":
+            for path in location.tables:
+                with open_input(path) as file:
+                    Table(file)
+        else:
+            bundle = Bundle(location.prefix)
+            try:
+                size += _inspect_shards(bundle, missing)
+            finally:
+                bundle.close()
+    except CheckpointError as exc:
+        missing.append(str(exc))
+    return Inspection(tuple(missing), size)
+
+
+def _inspect_shards(bundle: Bundle, missing: list[str]) -> int:
+    """Bytes of all shards; what is wrong with them is added to `missing`, a few of them at most."""
+    lengths, total = _needed_lengths(bundle), 0
+    outside = next((shard for shard in lengths if not 0 <= shard < bundle.num_shards), None)
+    if outside is not None:
+        missing.append(f"{bundle.index_path}: a tensor lies in shard {outside} of {bundle.num_shards}")
+    for shard in range(bundle.num_shards):
+        if len(missing) == _MISSING_SHOWN:
+            missing.append("and more")
+            break
+        path = bundle.shard_path(shard)
+        size, needed = file_size(path), lengths.get(shard, 0)
+        if size is None:
+            missing.append(f"{path} is missing")
+        elif size < needed:
+            missing.append(f"{path} has {size} bytes instead of {needed}")
+        total += size or 0
+    return total
+
+
+def _needed_lengths(bundle: Bundle) -> dict[int, int]:
+    """How long each shard has to be for the entries that lie in it."""
+    lengths: dict[int, int] = defaultdict(int)
+    decode = EntryDecoder().decode
+    for key, value in bundle.table.items():
+        if key != HEADER_KEY:
+            entry = decode(value)
+            # A full entry of a partitioned tensor has no bytes, and an empty one needs none.
+            if entry.size:
+                lengths[entry.shard_id] = max(lengths[entry.shard_id], entry.offset + entry.size)
+    return lengths

@@ -1,0 +1,219 @@
+"""Every checkpoint in a directory, listed in a state file or not: families of files told by their names."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from ckptool.errors import CheckpointError, CorruptionError, UnsupportedError
+from ckptool.format.filenames import (
+    INDEX_SUFFIX,
+    META_SUFFIX,
+    data_path,
+    index_path,
+    is_state_temporary,
+    meta_path,
+    parse_data_name,
+    parse_v1_shard,
+    split_step,
+    strip_pruned,
+    strip_temporary,
+    v1_pattern,
+    v1_shard_path,
+)
+from ckptool.format.sstable import Table
+from ckptool.model.foreign import is_table
+from ckptool.model.location import Location
+from ckptool.wire.files import DirectoryEntry, list_directory, open_input
+
+_MISSING_SHOWN = 3
+
+# Field 1 of SavedTensorSlices is a message, field 1 of BundleHeaderProto a number.
+_V1_FIRST_BYTE, _V2_FIRST_BYTE = 0x0A, 0x08
+
+
+@dataclass(frozen=True)
+class FoundCheckpoint:
+    """A checkpoint as a directory listing shows it.
+
+    Attributes:
+        name: its prefix in the directory; of a sharded V1 checkpoint the pattern.
+        base, step: what the name says (see `split_step`).
+        format: of its files.
+        files: names of all its files. A graph (`.meta`) is listed with each checkpoint whose
+            name leads to it, which may be more than one.
+        bytes: of all files together.
+        mtime: of its index or newest table, seconds since the epoch; of the newest shard
+            without an index.
+        missing: names of files that are missing, as far as names tell. Empty does not mean
+            complete: see `ckptool.model.completeness`.
+        linked: whether one of its files is a symbolic link.
+    """
+
+    name: str
+    base: str
+    step: int | None
+    format: Literal["V1", "V2"]
+    files: tuple[str, ...]
+    bytes: int
+    mtime: float
+    missing: tuple[str, ...]
+    linked: bool
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """False for data shards without an index: a save that has not finished, or never will."""
+        return self.format == "V1" or index_path(self.name) in self.files
+
+    def location(self, directory: str) -> Location:
+        """Where it is, for a reader."""
+        names = (
+            [index_path(self.name)]
+            if self.format == "V2"
+            else [f for f in self.files if f != meta_path(self.name)]
+        )
+        prefix = os.path.join(directory, self.name)
+        return Location(prefix, self.format, tuple(os.path.join(directory, name) for name in names))
+
+
+def discover(directory: str) -> list[FoundCheckpoint]:
+    """The checkpoints in `directory`, by base name, then step as a number, then time, then name.
+
+    Names without a step come before those with one. The directory is listed once; besides,
+    only a few bytes of files whose names do not tell what they are get read. Files that
+    belong to no checkpoint are left out. FileError if the directory cannot be listed.
+    """
+    families = _Families(directory, list_directory(directory or "."))
+    found = [*families.v2(), *families.v1_sharded(), *families.v1_single()]
+    found.sort(key=lambda c: (c.base, c.step is not None, c.step or 0, c.mtime, c.name))
+    return found
+
+
+class _Families:
+    """The entries of one directory sorted into the parts of checkpoints."""
+
+    def __init__(self, directory: str, entries: list[DirectoryEntry]) -> None:
+        self.directory = directory
+        self.indexes: dict[str, DirectoryEntry] = {}
+        self.shards: dict[str, dict[int, dict[int, DirectoryEntry]]] = defaultdict(lambda: defaultdict(dict))
+        self.v1_shards: dict[tuple[str, int], dict[int, DirectoryEntry]] = defaultdict(dict)
+        self.metas: dict[str, DirectoryEntry] = {}
+        self.others: list[DirectoryEntry] = []
+        for entry in entries:
+            if not entry.is_directory:
+                self._sort_in(entry)
+
+    def _sort_in(self, entry: DirectoryEntry) -> None:
+        name = entry.name
+        if name.endswith(INDEX_SUFFIX):
+            self.indexes[name.removesuffix(INDEX_SUFFIX)] = entry
+        elif (data := parse_data_name(name)) is not None:
+            self.shards[data.prefix][data.total][data.shard] = entry
+        elif name.endswith(META_SUFFIX):
+            self.metas[name] = entry
+        elif (shard := parse_v1_shard(name)) is not None:
+            self.v1_shards[shard.prefix, shard.total][shard.shard] = entry
+        elif not (strip_temporary(name) or is_state_temporary(name) or strip_pruned(name)):
+            self.others.append(entry)
+
+    def v2(self) -> Iterable[FoundCheckpoint]:
+        for name in self.indexes.keys() | self.shards.keys():
+            index, counts = self.indexes.get(name), self.shards.get(name, {})
+            # Other programs have files called .index too: believe a lone one by its contents.
+            if index is not None and not counts and not self._is_table(index):
+                continue
+            entries = [entry for shards in counts.values() for entry in shards.values()]
+            if index is None:
+                yield self._found(name, "V2", entries, entries, [index_path(name)])
+            else:
+                yield self._found(name, "V2", [index, *entries], [index], _missing_shards(name, counts))
+
+    def v1_sharded(self) -> Iterable[FoundCheckpoint]:
+        for (prefix, count), shards in self.v1_shards.items():
+            entries = [shards[number] for number in sorted(shards)]
+            # Training data is sharded under such names as well.
+            if any(map(self._is_table, entries[:2])):
+                absent = _some_missing(v1_shard_path, prefix, count, shards)
+                yield self._found(v1_pattern(prefix, count), "V1", entries, entries, absent)
+
+    def v1_single(self) -> Iterable[FoundCheckpoint]:
+        for entry in self.others:
+            if self._is_table(entry) and table_kind(os.path.join(self.directory, entry.name)) == "V1":
+                yield self._found(entry.name, "V1", [entry], [entry], [])
+
+    def _found(
+        self,
+        name: str,
+        kind: Literal["V1", "V2"],
+        entries: list[DirectoryEntry],
+        dated: list[DirectoryEntry],
+        missing: list[str],
+    ) -> FoundCheckpoint:
+        meta = self.metas.get(meta_path(name))
+        if meta is not None:
+            entries = [*entries, meta]
+        base, step = split_step(name)
+        return FoundCheckpoint(
+            name=name,
+            base=base,
+            step=step,
+            format=kind,
+            files=tuple(entry.name for entry in entries),
+            bytes=sum(entry.size for entry in entries),
+            mtime=max(entry.mtime for entry in dated),
+            missing=tuple(missing),
+            linked=any(entry.is_symlink for entry in entries),
+        )
+
+    def _is_table(self, entry: DirectoryEntry) -> bool:
+        try:
+            with open_input(os.path.join(self.directory, entry.name)) as file:
+                return is_table(file)
+        except CheckpointError:
+            return False  # vanished, a device, not ours to read: nothing that could be used
+
+
+def _missing_shards(name: str, counts: dict[int, dict[int, DirectoryEntry]]) -> list[str]:
+    """Nothing if there is a whole set of any count: which count is meant, only the index can say."""
+    if not counts:
+        return [f"{name}.data-*"]
+    if any(len(shards) == count for count, shards in counts.items()):
+        return []
+    count = max(counts, key=lambda count: len(counts[count]))
+    return _some_missing(data_path, name, count, counts[count])
+
+
+def _some_missing(
+    path: Callable[[str, int, int], str], prefix: str, count: int, present: Container[int]
+) -> list[str]:
+    """The first few missing names, and how many more."""
+    missing: list[str] = []
+    for shard in range(count):
+        if shard not in present:
+            if len(missing) == _MISSING_SHOWN:
+                return [*missing, "more"]
+            missing.append(path(prefix, shard, count))
+    return missing
+
+
+def table_kind(path: str) -> Literal["V1", "V2"] | None:
+    """Which format a table belongs to, by the first entry in it; None if that entry is neither's.
+
+    V1 has its metadata under the empty key, a message that begins with a length-delimited
+    field 1; a V2 index has its header there, where field 1 is a varint. A table too damaged
+    to tell counts as V1, because a V2 index is told by its name. CheckpointError if the
+    file cannot be read.
+    """
+    with open_input(path) as file:
+        try:
+            key, value = next(Table(file).items())
+        except (CorruptionError, UnsupportedError, StopIteration):
+            return "V1"
+    if key or not value:
+        return None
+    if value[0] == _V1_FIRST_BYTE:
+        return "V1"
+    return "V2" if value[0] == _V2_FIRST_BYTE else None

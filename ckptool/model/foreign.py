@@ -1,0 +1,235 @@
+"""Files that people take for checkpoints: recognised by their first bytes, and named."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ckptool.errors import CheckpointError, CorruptionError, UnsupportedError
+from ckptool.format.filenames import strip_temporary
+from ckptool.format.sstable import FOOTER_SIZE, MAGIC_BYTES
+from ckptool.wire.checksum import crc32c, mask
+from ckptool.wire.files import InputFile, open_input
+
+HEAD_SIZE = 4096
+
+
+class Foreign(NamedTuple):
+    """What a file is instead of a checkpoint, and what to try; `damaged` if it may have been one."""
+
+    fault: str
+    remedy: str | None = None
+    damaged: bool = False
+
+    def error(self, path: str) -> CheckpointError:
+        """The sentence as an error about the file at `path`."""
+        kind = CorruptionError if self.damaged else UnsupportedError
+        return kind(self.fault, path=path, remedy=self.remedy)
+
+
+_UNPACK = "unpack it first"
+
+# First bytes -> what it is. Sources: each format's own specification.
+_MAGIC: tuple[tuple[bytes, Foreign], ...] = (
+    (
+        b"version https://git-lfs.github.com/",
+        Foreign(
+            "is a Git LFS pointer, the file itself was not downloaded", "run: git lfs pull", damaged=True
+        ),
+    ),
+    (
+        b"/annex/objects/",
+        Foreign("is a git-annex pointer, not the file itself", "run: git annex get", damaged=True),
+    ),
+    (b"\x1f\x8b", Foreign("is compressed with gzip", "unpack it first: tar xzf, or gunzip")),
+    (b"BZh", Foreign("is compressed with bzip2", _UNPACK)),
+    (b"\xfd7zXZ\0", Foreign("is compressed with xz", _UNPACK)),
+    (b"\x28\xb5\x2f\xfd", Foreign("is compressed with zstd", _UNPACK)),
+    (b"7z\xbc\xaf\x27\x1c", Foreign("is a 7-Zip archive", _UNPACK)),
+    (b"Rar!\x1a\x07", Foreign("is a RAR archive", _UNPACK)),
+    (
+        b"\x89HDF\r\n\x1a\n",
+        Foreign(
+            "is an HDF5 file (Keras saves .h5 and .weights.h5), no TensorFlow checkpoint", "read it with h5py"
+        ),
+    ),
+    (b"\x93NUMPY", Foreign("is a NumPy .npy file", "read it with numpy.load")),
+    # torch/serialization.py MAGIC_NUMBER, pickled with protocol 2 before anything else.
+    (
+        b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19",
+        Foreign("is a PyTorch file (the format before 1.6)", "read it with torch.load"),
+    ),
+    (b"GGUF", Foreign("is a GGUF file", "read it with the gguf package")),
+)
+
+
+def recognise(file: InputFile, *, text: bool = True) -> Foreign | None:
+    """What a file is that is no table; None for one that nothing is known about.
+
+    Reads its first 4 KiB. A state file is not known here; any other text is called that
+    unless `text` is false, because then a text is what was expected.
+    """
+    if file.size == 0:
+        return Foreign("is empty", "copy it again, or take another checkpoint", damaged=True)
+    head = file.read(0, min(file.size, HEAD_SIZE))
+    for magic, foreign in _MAGIC:
+        if head.startswith(magic):
+            return foreign
+    for test in _TESTS:
+        found = test(head, file.size)
+        if found is not None:
+            return found
+    if text and (found := _text(head)) is not None:
+        return found
+    if strip_temporary(file.path) is not None:
+        return Foreign(
+            "was left behind by a save that did not finish", "take another checkpoint", damaged=True
+        )
+    return None
+
+
+def is_table(file: InputFile) -> bool:
+    """Whether the file ends as a table does; nothing else is looked at."""
+    return file.size >= FOOTER_SIZE and file.read(file.size - 8, 8) == MAGIC_BYTES
+
+
+def check_table(path: str) -> None:
+    """Refuse what is no table and is known to be something else; leave everything else to its reader.
+
+    Raises:
+        CorruptionError: empty, a pointer of Git LFS, an HTML page, all zeros, cut off.
+        UnsupportedError: another kind of file.
+        FileError: it cannot be read.
+    """
+    with open_input(path) as file:
+        found = None if is_table(file) else recognise(file)
+    if found is not None:
+        raise found.error(path)
+
+
+def _html(head: bytes, _size: int) -> Foreign | None:
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:256].lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head")) or (
+        start[:5] == b"<?xml" and b"<html" in head
+    ):
+        return Foreign("is an HTML page", "the download went wrong: fetch the file itself", damaged=True)
+    return None
+
+
+def _zip(head: bytes, _size: int) -> Foreign | None:
+    if not head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return None
+    # The first local header: its name's length at 26, the name at 30 (APPNOTE.TXT 4.3.7).
+    name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+    if b"data.pkl" in head:
+        return Foreign("is a PyTorch file", "read it with torch.load")
+    if name.endswith(b".npy"):
+        return Foreign("is a NumPy .npz file", "read it with numpy.load")
+    if name in (b"metadata.json", b"config.json", b"model.weights.h5"):
+        return Foreign("is a Keras model (.keras)", "read it with keras")
+    return Foreign("is a zip archive", "unpack it first: unzip")
+
+
+def _hdf5_with_user_block(head: bytes, _size: int) -> Foreign | None:
+    hdf5 = b"\x89HDF\r\n\x1a\n"
+    found = any(head[at : at + 8] == hdf5 for at in (512, 1024, 2048))
+    return Foreign("is an HDF5 file, no TensorFlow checkpoint", "read it with h5py") if found else None
+
+
+def _safetensors(head: bytes, size: int) -> Foreign | None:
+    length = int.from_bytes(head[:8], "little")
+    if len(head) > 8 and head[8:9] == b"{" and 2 <= length <= size - 8:
+        return Foreign(
+            "is a safetensors file, no TensorFlow checkpoint", "read it with the safetensors package"
+        )
+    return None
+
+
+def _pickle(head: bytes, _size: int) -> Foreign | None:
+    # Protocol 2 and up begin with PROTO and the number; 4 and up go on with FRAME.
+    if head[:1] != b"\x80" or head[1:2] not in (b"\2", b"\3", b"\4", b"\5"):
+        return None
+    if b"torch" in head:
+        return Foreign("is a PyTorch file (pickled)", "read it with torch.load")
+    return Foreign("is a Python pickle", "load it with the program that wrote it")
+
+
+def _tfrecord(head: bytes, size: int) -> Foreign | None:
+    # TensorFlow lib/io/record_writer.h: u64 length, masked CRC-32C of these 8 bytes, data, its CRC.
+    if len(head) < 12 or int.from_bytes(head[:8], "little") > size - 16:
+        return None
+    if int.from_bytes(head[8:12], "little") != mask(crc32c(head[:8])):
+        return None
+    return Foreign("is a TFRecord file (training data, or events for TensorBoard), no checkpoint")
+
+
+def _tflite(head: bytes, _size: int) -> Foreign | None:
+    return Foreign("is a TensorFlow Lite model, no checkpoint") if head[4:8] == b"TFL3" else None
+
+
+def _tar(head: bytes, _size: int) -> Foreign | None:
+    return Foreign("is a tar archive", "unpack it first: tar xf") if head[257:262] == b"ustar" else None
+
+
+# GraphDef begins with a NodeDef, field 1, which begins with its name and op, fields 1 and 2.
+_NODE = re.compile(
+    rb"\x0a[\x80-\xff]{0,4}[\0-\x7f]\x0a(?:[\x80-\xff][\1-\x7f]|[\1-\x7f])[\w.][\w./>-]*\x12[\1-\x7f][A-Z_]\w*"
+)
+
+
+def _graph(head: bytes, _size: int) -> Foreign | None:
+    if _NODE.match(head):
+        return Foreign(
+            "is a graph (frozen, perhaps) with its values inside, no checkpoint",
+            "the variables of a frozen graph are constants: there is no checkpoint in it",
+        )
+    # SavedModel: saved_model_schema_version = 1, then meta_graphs.
+    if head.startswith(b"\x08\x01\x12"):
+        return Foreign("is the graph of a SavedModel", "name the directory it is in")
+    return None
+
+
+def _zeros(head: bytes, _size: int) -> Foreign | None:
+    if not head.strip(b"\0"):
+        return Foreign(
+            "begins with zeros only", "a crash or a failed copy did that: take another", damaged=True
+        )
+    return None
+
+
+def _cut_off(head: bytes, _size: int) -> Foreign | None:
+    # The first entry of an index or V1 file: nothing shared, the empty key, a value that
+    # begins with field 1 of its message (V2 num_shards, V1 meta).
+    if re.match(rb"\0\0[\x80-\xff]{0,4}[\1-\x7f](?:\x08|\x0a)", head):
+        return Foreign(
+            "begins as a checkpoint, but its end is missing or damaged",
+            "copy it again, or take another",
+            damaged=True,
+        )
+    return None
+
+
+_TEXT = frozenset(string.printable.encode()) - {0x0B, 0x0C}
+
+
+def _text(head: bytes) -> Foreign | None:
+    if b"model_checkpoint_path" in head or not _TEXT.issuperset(head):
+        return None
+    return Foreign("is a text file, no checkpoint")
+
+
+_TESTS: tuple[Callable[[bytes, int], Foreign | None], ...] = (
+    _html,
+    _zip,
+    _safetensors,
+    _pickle,
+    _tfrecord,
+    _tflite,
+    _tar,
+    _cut_off,
+    _graph,
+    _hdf5_with_user_block,
+    _zeros,
+)

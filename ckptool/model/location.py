@@ -1,0 +1,68 @@
+"""Location: where a checkpoint is, and which files it is made of."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from ckptool.errors import FileError
+from ckptool.format.filenames import index_path, last_component, meta_path, parse_data_name
+from ckptool.wire.files import file_size, list_directory
+
+
+@dataclass(frozen=True)
+class Location:
+    """A checkpoint that is there.
+
+    Attributes:
+        prefix: what TensorFlow would be given; for a sharded V1 checkpoint the pattern
+            with question marks.
+        format: of its files.
+        tables: the index (V2), or all files in shard order (V1).
+        notes: sentences for the user about how it was found.
+    """
+
+    prefix: str
+    format: Literal["V1", "V2"]
+    tables: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def files(self) -> tuple[str, ...]:
+        """Its existing files: tables, data shards (of any shard count), graph. Reads the directory."""
+        files = list(self.tables)
+        if self.format == "V2":
+            directory, name = split_path(self.prefix)
+            for entry in _names_in(directory):
+                shard = parse_data_name(entry)
+                if shard is not None and shard.prefix == name:
+                    files.append(directory + entry)
+        meta = meta_path(self.prefix)
+        if file_size(meta) is not None:
+            files.append(meta)
+        return tuple(files)
+
+    def owns(self, path: str) -> bool:
+        """Whether `path` is one of its existing files (as a shell expands `model.ckpt*`), or its prefix."""
+        wanted = os.path.normpath(path)
+        return wanted == os.path.normpath(self.prefix) or wanted in map(os.path.normpath, self.files)
+
+
+def v2_location(prefix: str) -> Location:
+    """The V2 checkpoint of that prefix, whether or not it is there."""
+    return Location(prefix, "V2", (index_path(prefix),))
+
+
+def split_path(path: str) -> tuple[str, str]:
+    """(directory with its final slash, or "" for the current one; last component)."""
+    name = last_component(path)
+    return path[: len(path) - len(name)], name
+
+
+def _names_in(directory: str) -> list[str]:
+    try:
+        return [entry.name for entry in list_directory(directory or ".")]
+    except FileError:
+        return []  # a directory may be open to those who know the names only

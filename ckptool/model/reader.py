@@ -1,0 +1,158 @@
+"""CheckpointReader: one checkpoint open for reading, whichever its format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from ckptool.errors import NotFoundError
+from ckptool.format.dtypes import DType
+from ckptool.format.names import decode_name, encode_name
+from ckptool.format.shape import Shape
+from ckptool.model.bundle_store import BundleStore
+from ckptool.model.info import SliceInfo, TensorInfo
+from ckptool.model.locate import Location, locate
+from ckptool.model.store import Store
+from ckptool.model.v1_store import V1Store
+from ckptool.wire.files import StrPath
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ckptool.format.arrays import Array
+    from ckptool.model.indexing import Index
+    from ckptool.model.tensors import StoredTensor
+
+
+class CheckpointReader:
+    """A checkpoint open for reading; methods that TensorFlow's reader has bear its names and meaning.
+
+    Close it with `close()`, or use it as a context manager. Several threads may read
+    from one at once.
+    """
+
+    def __init__(self, prefix: StrPath | Location) -> None:
+        """Open the checkpoint that `prefix` names, in any form that the command line takes.
+
+        Reads the header of a V2 index, or the metadata of V1 files; tensors when asked.
+
+        Raises:
+            NotFoundError: there is no such checkpoint.
+            CorruptionError, UnsupportedError: it is damaged, or none that can be read.
+        """
+        self.location = prefix if isinstance(prefix, Location) else locate(prefix)
+        self.store: Store
+        if self.location.format == "V2":
+            self.store = BundleStore(self.location.prefix)
+        else:
+            self.store = V1Store(self.location.prefix, self.location.tables)
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of the checkpoint; of a sharded V1 one the pattern with question marks."""
+        return self.location.prefix
+
+    @property
+    def format(self) -> Literal["V1", "V2"]:
+        """Which of the two formats its files have."""
+        return self.store.format
+
+    @property
+    def shard_count(self) -> int:
+        """How many shards (V2, by its header) or files (V1) it has."""
+        return self.store.num_shards
+
+    @property
+    def endianness(self) -> Literal["little", "big"]:
+        """Byte order of the stored numbers."""
+        return self.store.endianness
+
+    def has_tensor(self, name: str) -> bool:
+        """Whether there is a tensor of that name; reads one block of the index."""
+        return self.store.has(encode_name(name))
+
+    def tensors(self) -> Iterator[TensorInfo]:
+        """Every tensor in bytewise order of names, without reading values."""
+        return self.store.infos()
+
+    def heads(self) -> Iterator[tuple[str, DType, Shape]]:
+        """Name, dtype and shape of every tensor, in bytewise order of names: the cheapest listing."""
+        for key, dtype, shape in self.store.heads():
+            yield decode_name(key), dtype, shape
+
+    def tensor(self, name: str) -> TensorInfo:
+        """What is known of one tensor; NotFoundError if there is none of that name."""
+        info = self.store.info(encode_name(name))
+        if info is None:
+            raise self._no_such(name)
+        return info
+
+    def slices(self, name: str) -> list[SliceInfo]:
+        """The stored slices of a partitioned tensor; an empty list for a whole one."""
+        return self.store.slices(encode_name(name))
+
+    def get_variable_to_shape_map(self) -> dict[str, list[int]]:
+        """Name -> shape of every tensor, partitioned ones with their full shape."""
+        return {name: list(shape) for name, _, shape in self.heads()}
+
+    def get_variable_to_dtype_map(self) -> dict[str, DType]:
+        """Name -> element type of every tensor."""
+        return {name: dtype for name, dtype, _ in self.heads()}
+
+    def debug_string(self) -> bytes:
+        """One line for each tensor, as TensorFlow's reader prints them: `name (DT_FLOAT) [784,200]`."""
+        return b"".join(self.store.debug_lines())
+
+    def get_tensor(self, name: str) -> Any:
+        """The value of a tensor, checked against its checksum.
+
+        An array of the numpy or ml_dtypes type of its dtype, quantized types as plain
+        integers; strings as an object array of bytes, variants as their serialized form.
+        A scalar comes as a numpy scalar, or as bytes.
+
+        Raises:
+            NotFoundError: no tensor of that name, or its shard is missing.
+            CorruptionError: its bytes contradict the index or their checksum.
+            UnsupportedError: a type that has no values, or a shape that numpy cannot hold.
+        """
+        return self.read(name)
+
+    def read(self, name: str, index: Index = (), *, verify: bool = True) -> Any:
+        """As `get_tensor`, of the part that `index` selects by NumPy's basic indexing.
+
+        Without `verify`, only the bytes of the rows needed are read, and not compared with
+        the checksum. RequestError for an index outside the tensor.
+        """
+        return self.read_array(name, index, verify=verify)[()]
+
+    def read_array(self, name: str, index: Index = (), *, verify: bool = True) -> Array:
+        """As `read`, but always an array, without dimensions for a scalar."""
+        from ckptool.model.indexing import resolve_index
+
+        tensor = self.stored(name)
+        region, rest = resolve_index(index, tensor.shape)
+        # With the Ellipsis, numpy gives an array even where the index leaves one element.
+        return tensor.read(region, verify=verify)[(*rest, ...)]
+
+    def stored(self, name: str) -> StoredTensor:
+        """The tensor ready to be read in parts; NotFoundError if there is none of that name."""
+        tensor = self.store.values(encode_name(name))
+        if tensor is None:
+            raise self._no_such(name)
+        return tensor
+
+    def _no_such(self, name: str) -> NotFoundError:
+        return NotFoundError(f"no tensor named {name}", path=self.prefix)
+
+    def close(self) -> None:
+        """Close all files; closing twice does nothing."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,85 @@
+"""The `checkpoint` file of a directory, and what the paths in it lead to."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from ckptool.errors import CheckpointError
+from ckptool.format.filenames import (
+    STATE_NAME,
+    index_path,
+    parse_v1_pattern,
+    recorded_name,
+    v1_shard_path,
+)
+from ckptool.format.state import CheckpointState, parse_state
+from ckptool.model.foreign import recognise
+from ckptool.wire.files import exists, file_size, open_input, read_file
+
+MAX_STATE_SIZE = 64 << 20  # bytes; 10,000 checkpoints take one or two million
+_SHARDS_TRIED = 1000
+
+
+class Resolved(NamedTuple):
+    """What a recorded path leads to; `moved` if it was found beside the state file instead."""
+
+    prefix: str
+    found: bool
+    moved: bool
+
+
+def state_path(directory: str, latest_filename: str | None = None) -> str:
+    """Where the state file of a directory is."""
+    return os.path.join(directory, latest_filename or STATE_NAME)
+
+
+def read_state(path: str) -> CheckpointState:
+    """The contents of a state file.
+
+    Raises:
+        CorruptionError: malformed (line and column are in the message), or it names no checkpoint.
+        UnsupportedError: another kind of file.
+        FileError: it cannot be read.
+    """
+    data = read_file(path, MAX_STATE_SIZE)
+    try:
+        return parse_state(data)
+    except CheckpointError as exc:
+        with open_input(path) as file:
+            foreign = recognise(file, text=False)
+        raise foreign.error(path) if foreign is not None else exc.locate(path=path) from exc
+
+
+def find_state(directory: str, latest_filename: str | None = None) -> CheckpointState | None:
+    """The state of a directory, None where it has no such file (or a directory of that name)."""
+    path = state_path(directory, latest_filename)
+    return None if file_size(path) is None else read_state(path)
+
+
+def resolve_recorded(directory: str, recorded: str) -> Resolved:
+    """The prefix that a path recorded in `directory`'s state file stands for.
+
+    Relative paths count from the directory, without normalisation, as in TensorFlow. If
+    nothing is there, a checkpoint of the path's last component in the directory is taken:
+    the directory was moved or copied, perhaps from Windows.
+    """
+    prefix = os.path.join(directory, recorded)
+    if prefix_exists(prefix):
+        return Resolved(prefix, found=True, moved=False)
+    name = recorded_name(recorded)
+    beside = os.path.join(directory, name)
+    if name and beside != prefix and prefix_exists(beside):
+        return Resolved(beside, found=True, moved=True)
+    return Resolved(prefix, found=False, moved=False)
+
+
+def prefix_exists(prefix: str) -> bool:
+    """Whether anything is at `P.index` or `P`, or at a shard of the V1 pattern `P`, whatever it is."""
+    if exists(index_path(prefix)) or exists(prefix):
+        return True
+    pattern = parse_v1_pattern(prefix)
+    if pattern is None:
+        return False
+    name, count = pattern
+    return any(exists(v1_shard_path(name, shard, count)) for shard in range(min(count, _SHARDS_TRIED)))

@@ -1,0 +1,71 @@
+"""The values of one tensor, whole or in part, whichever format holds it and in however many slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from ckptool.errors import CorruptionError, UnsupportedError
+from ckptool.format.arrays import Array, check_numpy, numpy_dtype
+from ckptool.format.dtypes import DType
+from ckptool.format.names import decode_name
+from ckptool.format.shape import Shape
+from ckptool.format.slices import Box, find_overlap, whole_box
+
+
+class Part(Protocol):
+    """A stored piece of a tensor: all of it, or one slice."""
+
+    @property
+    def box(self) -> Box:
+        """The region of the tensor that it holds."""
+
+    def ensure(self) -> None:
+        """CorruptionError unless the file holds as many bytes as the piece takes: ask before allocating."""
+
+    def read(self, region: Box, *, verify: bool) -> Array:
+        """The elements of `region`, which lies inside `box`; with `verify` all of the piece is checked."""
+
+
+class StoredTensor:
+    """A tensor in a checkpoint: what it is, and the parts that its values are read from."""
+
+    def __init__(self, key: bytes, dtype: DType, shape: Shape, parts: Sequence[Part], path: str) -> None:
+        """`path` is the file that tells how it is cut, for messages. CorruptionError if parts overlap."""
+        self.name = decode_name(key)
+        self.dtype = dtype
+        self.shape = shape
+        self.parts = parts
+        self._path = path
+        if len(parts) > 1 and find_overlap([part.box for part in parts]) is not None:
+            raise self._fault("its slices overlap")
+
+    def _fault(self, fault: str) -> CorruptionError:
+        return CorruptionError(f"tensor {self.name}: {fault}", path=self._path)
+
+    def read(self, region: Box, *, verify: bool = True) -> Array:
+        """The values of a region as an array of its size; strings as an object array of bytes.
+
+        With `verify`, every part that the region touches is checked against its checksum,
+        which reads it whole. CorruptionError, NotFoundError for a missing shard,
+        UnsupportedError for a type without elements.
+        """
+        try:
+            check_numpy(region.size, numpy_dtype(self.dtype).itemsize)
+        except UnsupportedError as exc:
+            exc.fault = f"tensor {self.name}: {exc.fault}"
+            raise exc.locate(path=self._path) from exc
+        if len(self.parts) == 1 and self.parts[0].box == whole_box(self.shape):
+            return self.parts[0].read(region, verify=verify)
+        pieces = [(part, common) for part in self.parts if (common := part.box.intersect(region)) is not None]
+        covered = sum(common.elements for _, common in pieces)
+        if covered != region.elements:
+            raise self._fault(f"its slices hold only {covered} of the {region.elements} elements asked for")
+        for part, _ in pieces:
+            part.ensure()
+        out = np.empty(region.size, numpy_dtype(self.dtype))
+        for part, common in pieces:
+            out[common.within(region)] = part.read(common, verify=verify)
+        return out

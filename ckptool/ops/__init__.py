@@ -1,0 +1,1 @@
+"""Operations: values in, values out; nothing here prints, prompts, exits or formats."""

@@ -1,0 +1,236 @@
+"""Which checkpoint of a directory is the newest, by its state file or by what is on the disk."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from ckptool.errors import (
+    CheckpointError,
+    CorruptionError,
+    NotFoundError,
+    RequestError,
+    UnsupportedError,
+)
+from ckptool.format.filenames import split_step
+from ckptool.format.state import CheckpointState
+from ckptool.model.completeness import inspect
+from ckptool.model.discovery import FoundCheckpoint, discover
+from ckptool.model.locate import locate_prefix
+from ckptool.model.statefile import Resolved, find_state, resolve_recorded, state_path
+from ckptool.wire.files import exists, is_directory, modified_time
+
+_NAMES_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class ListedCheckpoint:
+    """One checkpoint of a directory.
+
+    Attributes:
+        checkpoint: its prefix, as TensorFlow would return it.
+        step: what its name says, if anything.
+        timestamp: when it was saved, in seconds since the epoch: by the state file, else by
+            its files; None if there are none.
+        bytes: of all its files.
+        complete: whether the index and every shard are there at full length.
+        listed: whether the state file names it.
+        missing: what keeps it from being complete, in sentences.
+    """
+
+    checkpoint: str
+    step: int | None
+    timestamp: float | None
+    bytes: int
+    complete: bool
+    listed: bool
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LatestResult:
+    """What a directory says about its newest checkpoint.
+
+    Attributes:
+        directory: as it was given.
+        latest: the prefix of the newest checkpoint, None if there is none or `problem` is set.
+        checkpoints: oldest first.
+        problem: why the newest checkpoint cannot be used.
+        notes: what the user should know, in sentences.
+    """
+
+    directory: str
+    latest: str | None
+    checkpoints: tuple[ListedCheckpoint, ...]
+    problem: CheckpointError | None = None
+    notes: tuple[str, ...] = ()
+
+
+def latest_listed(directory: str, latest_filename: str | None = None, *, every: bool = True) -> LatestResult:
+    """The newest checkpoint by the state file; with `every`, all that it lists, else that one only.
+
+    Raises:
+        NotFoundError, RequestError: there is no such directory.
+        CorruptionError: the state file is malformed, or names no checkpoint.
+    """
+    _check_directory(directory)
+    state = find_state(directory, latest_filename)
+    if state is None:
+        return LatestResult(directory, None, ())
+    path = state_path(directory, latest_filename)
+    recorded = state.model_checkpoint_path
+    resolved = resolve_recorded(directory, recorded)
+    notes = (
+        (f"{path} names {recorded}, which is not there; using {resolved.prefix}",) if resolved.moved else ()
+    )
+    newest, others = _described(directory, state, every=every)
+    if newest.complete:
+        return LatestResult(directory, newest.checkpoint, others, notes=notes)
+    if resolved.found:
+        problem = NotFoundError(f"is not complete: {'; '.join(newest.missing)}", path=newest.checkpoint)
+    else:
+        problem = NotFoundError(f"names {resolved.prefix}, but there are no files of that name", path=path)
+    problem.remedy = f"ckptool latest --scan --all {directory} lists what is there"
+    return LatestResult(directory, None, others, problem, notes)
+
+
+def latest_scanned(directory: str, latest_filename: str | None = None, *, every: bool = True) -> LatestResult:
+    """The newest checkpoint by what is on the disk: the highest step of the base name in use.
+
+    That is the base name of the checkpoint that the state file names, or else the only one
+    there is. With `every`, all checkpoints on the disk are told of, by step, then time;
+    data shards without an index are among them, but never the newest.
+
+    Raises:
+        NotFoundError, RequestError: there is no such directory.
+
+    Several base names, and no state file that names one of them, are a `problem`.
+    """
+    _check_directory(directory)
+    state, notes = _state_if_readable(directory, latest_filename)
+    times = {} if state is None else _recorded_times(directory, state)
+    found = sorted(discover(directory), key=_age)
+    wanted = split_step(state.model_checkpoint_path).base if state is not None else None
+    try:
+        newest, problem = _highest(directory, found, wanted), None
+    except RequestError as exc:
+        newest, problem = None, exc
+    checkpoints = {c.name: _scanned(directory, c, times) for c in found if every or c is newest}
+    listing = tuple(checkpoints.values())
+    if newest is None:
+        return LatestResult(directory, None, listing, problem, notes)
+    entry = checkpoints[newest.name]
+    if entry.complete:
+        return LatestResult(directory, entry.checkpoint, listing, notes=notes)
+    incomplete = NotFoundError(f"is not complete: {'; '.join(entry.missing)}", path=entry.checkpoint)
+    return LatestResult(directory, None, listing, incomplete, notes)
+
+
+def _described(
+    directory: str, state: CheckpointState, *, every: bool
+) -> tuple[ListedCheckpoint, tuple[ListedCheckpoint, ...]]:
+    """The newest listed checkpoint; with `every` all of them in the order of the file, else just it."""
+    times = _times(state)
+    latest = state.model_checkpoint_path
+    paths = [*state.all_model_checkpoint_paths] if every else []
+    if latest not in paths:
+        paths.append(latest)
+    entries = {path: _listed(resolve_recorded(directory, path), times.get(path)) for path in paths}
+    return entries[latest], tuple(entries.values())
+
+
+def _times(state: CheckpointState) -> dict[str, float]:
+    """Recorded path -> time saved. Lists of different lengths do not tell which belongs to which."""
+    paths, times = state.all_model_checkpoint_paths, state.all_model_checkpoint_timestamps
+    return dict(zip(paths, times, strict=True)) if len(paths) == len(times) else {}
+
+
+def _listed(resolved: Resolved, timestamp: float | None) -> ListedCheckpoint:
+    """What is at a recorded path."""
+    location, size = None, 0
+    missing: tuple[str, ...] = ("there are no files of it",)
+    try:
+        location = locate_prefix(resolved.prefix) if resolved.found else None
+        if location is not None:
+            missing, size = inspect(location)
+    except CheckpointError as exc:
+        missing = (str(exc),)
+    if timestamp is None and location is not None:
+        timestamp = max((t for t in map(modified_time, location.tables) if t is not None), default=None)
+    return ListedCheckpoint(
+        checkpoint=resolved.prefix,
+        step=split_step(resolved.prefix).step,
+        timestamp=timestamp,
+        bytes=size,
+        complete=not missing,
+        listed=True,
+        missing=missing,
+    )
+
+
+def _state_if_readable(
+    directory: str, latest_filename: str | None
+) -> tuple[CheckpointState | None, tuple[str, ...]]:
+    """The state, or why the disk alone has to do: --scan is what one tries when that file is broken."""
+    try:
+        return find_state(directory, latest_filename), ()
+    except (CorruptionError, UnsupportedError) as exc:
+        return None, (f"{exc}; going by the disk alone",)
+
+
+def _recorded_times(directory: str, state: CheckpointState) -> dict[str, float | None]:
+    """Resolved prefix, normalised -> the recorded time, for every listed checkpoint."""
+    times = _times(state)
+    paths = [*state.all_model_checkpoint_paths, state.model_checkpoint_path]
+    return {_normal(resolve_recorded(directory, path).prefix): times.get(path) for path in paths}
+
+
+def _normal(prefix: str) -> str:
+    """Paths of one checkpoint compare equal: "./m-1" and "/abs/m-1", as far as links are not concerned."""
+    return os.path.abspath(prefix)
+
+
+def _age(found: FoundCheckpoint) -> tuple[bool, int, float, str]:
+    return found.step is not None, found.step or 0, found.mtime, found.name
+
+
+def _highest(directory: str, found: list[FoundCheckpoint], wanted: str | None) -> FoundCheckpoint | None:
+    """The last by age of the base name `wanted`, or else of the only one; RequestError for several."""
+    checkpoints = [c for c in found if c.is_checkpoint]
+    bases = dict.fromkeys(c.base for c in checkpoints)
+    if wanted not in bases and len(bases) > 1:
+        names = ", ".join(sorted(bases)[:_NAMES_SHOWN]) + (", ..." if len(bases) > _NAMES_SHOWN else "")
+        raise RequestError(
+            f"has checkpoints of several names ({names}) and no state file that says which is meant",
+            path=directory,
+            remedy="ckptool latest --scan --all lists them",
+        )
+    base = wanted if wanted in bases else next(iter(bases), None)
+    return max((c for c in checkpoints if c.base == base), key=_age, default=None)
+
+
+def _scanned(directory: str, found: FoundCheckpoint, times: dict[str, float | None]) -> ListedCheckpoint:
+    """A checkpoint on the disk. `times` has every listed one."""
+    location = found.location(directory)
+    missing = tuple(f"{name} is missing" for name in found.missing) or inspect(location).missing
+    path = _normal(location.prefix)
+    timestamp = times.get(path)
+    return ListedCheckpoint(
+        checkpoint=location.prefix,
+        step=found.step,
+        timestamp=found.mtime if timestamp is None else timestamp,
+        bytes=found.bytes,
+        complete=not missing,
+        listed=path in times,
+        missing=missing,
+    )
+
+
+def _check_directory(directory: str) -> None:
+    if is_directory(directory or "."):
+        return
+    if exists(directory):
+        raise RequestError(
+            "is no directory", path=directory, remedy="give the directory that the checkpoints are in"
+        )
+    raise NotFoundError("no such directory", path=directory)

@@ -1,0 +1,110 @@
+"""What is in a checkpoint, chosen and sorted; reads no tensor values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ckptool.format.dtypes import DType
+from ckptool.format.shape import Shape
+from ckptool.model.info import TensorInfo
+from ckptool.model.reader import CheckpointReader
+from ckptool.ops.select import Selection, is_pattern, spellings
+
+SortKey = Literal["name", "size", "params", "offset"]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the tensors listed."""
+
+    tensors: int
+    parameters: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A checkpoint and the tensors chosen from it, in the order asked for.
+
+    `shards` counts them, `endianness` is the byte order of the numbers; `unmatched` are
+    the patterns that no tensor matched.
+    """
+
+    checkpoint: str
+    format: Literal["V1", "V2"]
+    shards: int
+    endianness: Literal["little", "big"]
+    tensors: list[TensorInfo]
+    total: Totals
+    unmatched: list[str]
+
+
+def list_tensors(
+    reader: CheckpointReader,
+    selection: Selection | None = None,
+    *,
+    sort: SortKey = "name",
+    reverse: bool = False,
+    top: int | None = None,
+) -> Listing:
+    """The tensors of `selection` (all by default).
+
+    `sort` by size or params puts the largest first, by offset the first in the first
+    shard, tensors without a place last; names in bytewise order break ties. `top` keeps
+    that many of the beginning.
+    """
+    selection = selection or Selection()
+    tensors = list(_chosen(reader, selection))
+    if sort != "name":
+        tensors.sort(key=_SORT_KEYS[sort])
+    if reverse:
+        tensors.reverse()
+    tensors = tensors[:top]
+    total = Totals(len(tensors), sum(t.parameters for t in tensors), sum(t.bytes for t in tensors))
+    return Listing(
+        reader.prefix,
+        reader.format,
+        reader.shard_count,
+        reader.endianness,
+        tensors,
+        total,
+        selection.unmatched,
+    )
+
+
+def list_heads(reader: CheckpointReader, selection: Selection) -> Iterator[tuple[str, DType, Shape]]:
+    """Name, dtype and shape of the tensors of `selection`, in bytewise order of names, as they are read."""
+    if selection.everything:
+        return reader.heads()
+    if exact := _exact_names(reader, selection):
+        tensors = (reader.tensor(name) for name in exact if name in selection)
+        return ((tensor.name, tensor.dtype, tensor.shape) for tensor in tensors)
+    return (head for head in reader.heads() if head[0] in selection)
+
+
+def _chosen(reader: CheckpointReader, selection: Selection) -> Iterator[TensorInfo]:
+    if exact := _exact_names(reader, selection):
+        return (reader.tensor(name) for name in exact if name in selection)
+    return (tensor for tensor in reader.tensors() if tensor.name in selection)
+
+
+def _exact_names(reader: CheckpointReader, selection: Selection) -> list[str]:
+    """The names asked for, if every one is a tensor: looking them up saves reading the whole index."""
+    if selection.regexes or not selection.patterns:
+        return []
+    names: set[str] = set()
+    for pattern in selection.patterns:
+        # A name as printed and a wildcard may both mean more than one tensor.
+        if is_pattern(pattern) or len(spellings(pattern)) > 1 or not reader.has_tensor(pattern):
+            return []
+        names.add(pattern)
+    return sorted(names, key=lambda name: name.encode("utf-8", "surrogateescape"))
+
+
+_SORT_KEYS: dict[str, Callable[[TensorInfo], Any]] = {
+    "size": lambda tensor: -tensor.bytes,
+    "params": lambda tensor: -tensor.parameters,
+    "offset": lambda tensor: (tensor.shard is None, tensor.shard or 0, tensor.offset or 0),
+}

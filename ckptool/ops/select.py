@@ -1,0 +1,107 @@
+"""Which tensors a user means: names, patterns and regular expressions against the names there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ckptool.errors import NotFoundError, RequestError
+from ckptool.format.names import unprintable
+
+# Comparing a name with every other is quadratic in their length: beyond this many, only likely ones are.
+_MAX_COMPARED = 2000
+
+
+def pattern_regex(pattern: str) -> re.Pattern[str]:
+    """A pattern, for `fullmatch`: `*` and `?` are special, `*` crosses `/`, brackets are plain."""
+    parts = ({"*": ".*", "?": "."}.get(part, re.escape(part)) for part in re.split(r"([*?])", pattern))
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def is_pattern(text: str) -> bool:
+    """Whether `text` has a character that is special in patterns."""
+    return "*" in text or "?" in text
+
+
+def compile_regex(text: str) -> re.Pattern[str]:
+    """A user's regular expression; RequestError if it is none."""
+    try:
+        return re.compile(text)
+    except re.error as exc:
+        raise RequestError(f"{text} is no regular expression: {exc}") from exc
+
+
+def spellings(text: str) -> tuple[str, ...]:
+    """What a name typed by a user may be: the name itself, or the name as it was printed."""
+    plain = unprintable(text)
+    return (text,) if plain == text else (text, plain)
+
+
+@dataclass
+class Selection:
+    """Names that match any of `patterns` or `regexes` (all, if there are none) and none of `exclude`.
+
+    A pattern may be a name as stored, or as printed. `unmatched` are the patterns and
+    expressions that no name has matched so far.
+    """
+
+    patterns: Sequence[str] = ()
+    regexes: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    _tests: list[tuple[str, Callable[[str], object]]] = field(init=False)
+    _excluded: list[Callable[[str], object]] = field(init=False)
+    _matched: set[str] = field(init=False, default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._tests = [(p, _matcher(p)) for p in self.patterns]
+        self._tests += [(text, compile_regex(text).search) for text in self.regexes]
+        self._excluded = [_matcher(p) for p in self.exclude]
+
+    def __contains__(self, name: str) -> bool:
+        chosen = not self._tests
+        for text, matches in self._tests:
+            if matches(name):
+                self._matched.add(text)
+                chosen = True
+        return chosen and not any(matches(name) for matches in self._excluded)
+
+    @property
+    def everything(self) -> bool:
+        """Whether no name is left out."""
+        return not self._tests and not self._excluded
+
+    @property
+    def unmatched(self) -> list[str]:
+        """Patterns and expressions that matched no name asked about so far."""
+        return [text for text, _ in self._tests if text not in self._matched]
+
+
+def _matcher(pattern: str) -> Callable[[str], object]:
+    exact = spellings(pattern)
+    wild = [pattern_regex(text) for text in exact] if is_pattern(pattern) else []
+    return lambda name: name in exact or any(regex.fullmatch(name) for regex in wild)
+
+
+def nearest_names(wanted: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """The names most like `wanted`: the same without scope or `:0` first, then those spelled alike."""
+    from difflib import get_close_matches
+
+    wanted = unprintable(wanted).removesuffix(":0")
+    last = wanted.rsplit("/", 1)[-1].lower()
+    everything = list(names)
+    same = [name for name in everything if name == wanted or name.endswith("/" + wanted)]
+    compared = everything
+    if len(everything) > _MAX_COMPARED:
+        compared = [name for name in everything if last in name.lower()][:_MAX_COMPARED]
+    alike = get_close_matches(wanted, compared, n=count)
+    inside = [name for name in compared if last and last in name.rsplit("/", 1)[-1].lower()]
+    return list(dict.fromkeys(same + alike + inside))[:count]
+
+
+def no_such_tensor(wanted: str, names: Iterable[str], checkpoint: str) -> NotFoundError:
+    """The error for a name that is not there, with the nearest that are."""
+    near = nearest_names(wanted, names)
+    remedy = f"did you mean {', '.join(near)}?" if near else "list the names with 'ckptool ls'"
+    what = "tensor matches" if is_pattern(wanted) else "tensor named"
+    return NotFoundError(f"no {what} {wanted}", path=checkpoint, remedy=remedy)

@@ -1,0 +1,104 @@
+"""Names of files: TensorFlow's rules in both directions."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ckptool.format import filenames as names
+
+numbers = st.integers(0, 10**7)
+prefixes = st.text(max_size=20)
+
+
+@given(prefixes, numbers, st.integers(1, 10**7))
+def test_shard_names_are_read_back(prefix: str, shard: int, total: int) -> None:
+    expected = (prefix, shard, total) if shard < total else None
+    assert names.parse_data_name(names.data_path(prefix, shard, total)) == expected
+    assert names.parse_v1_shard(names.v1_shard_path(prefix, shard, total)) == expected
+    assert names.parse_v1_pattern(names.v1_pattern(prefix, total)) == (prefix, total)
+
+
+def test_numbers_widen_beyond_five_digits() -> None:
+    assert names.data_path("m", 7, 123456) == "m.data-00007-of-123456"
+    assert names.v1_pattern("m", 3) == "m-?????-of-00003"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "m.data-0000-of-0001",
+        "m.data-000000-of-00001",
+        "m.data-00000-of-00001.tempstate123",
+        "m.data-00001-of-00001",
+        "m.data-٠٠٠٠٠-of-00001",
+        "m.index",
+        "m.data-" + "9" * 40 + "-of-" + "9" * 40,
+    ],
+)
+def test_no_data_shard(name: str) -> None:
+    assert names.parse_data_name(name) is None
+
+
+@pytest.mark.parametrize(
+    ("prefix", "meta"),
+    [
+        ("m-7", "m-7.meta"),
+        ("m-7-?????-of-00003", "m-7.meta"),
+        ("m-7-00001-of-00003", "m-7.meta"),
+        ("q-5-of-10", "q.meta"),
+        ("a/b-of-3", "a/b-of-3.meta"),
+    ],
+)
+def test_the_graph_of_a_prefix(prefix: str, meta: str) -> None:
+    assert names.meta_path(prefix) == meta
+
+
+@pytest.mark.parametrize(
+    ("prefix", "base", "step"),
+    [
+        ("model.ckpt-1000", "model.ckpt", 1000),
+        ("ckpt-000009", "ckpt", 9),
+        ("cp-0050.ckpt", "cp", 50),
+        ("cp_0050", "cp", 50),
+        ("model.ckpt-7-?????-of-00002", "model.ckpt", 7),
+        ("model.ckpt-7-00001-of-00002", "model.ckpt", 7),
+        ("train-3/ckpt-12", "ckpt", 12),
+        ("train-3/best", "best", None),
+        ("cart-pole-100th-episode", "cart-pole-100th-episode", None),
+        ("best", "best", None),
+        ("model.ckpt", "model.ckpt", None),
+        ("model.ckpt-?????-of-00002", "model.ckpt", None),
+        ("model100", "model100", None),
+        ("-5", "", 5),
+        ("", "", None),
+        ("m-٣", "m-٣", None),
+        ("a\nb-4", "a\nb", 4),
+    ],
+)
+def test_steps(prefix: str, base: str, step: int | None) -> None:
+    assert names.split_step(prefix) == (base, step)
+
+
+def test_an_absurd_step_is_none() -> None:
+    assert names.split_step("m-" + "9" * 5000).step is None
+
+
+def test_leftovers() -> None:
+    assert names.strip_temporary("m.index.tempstate18446744073709551615") == "m.index"
+    assert names.strip_temporary("m.tempstate") is None
+    assert names.temporary_directory_prefix("m-3_temp") == "m-3"
+    assert names.temporary_directory_prefix("m-3_temp_" + "0af" * 10 + "12") == "m-3"
+    assert names.temporary_directory_prefix("m-3_temp_12") is None
+    assert names.is_part_name("part-00000-of-00001.data-00000-of-00001.tempstate5")
+    assert not names.is_part_name("my-part-0-of-1")
+    assert names.is_state_temporary("checkpoint.tmp" + "0123456789abcdef" * 2)
+    assert not names.is_state_temporary("checkpoint.tmp")
+    assert names.strip_pruned("m-3.index.pruned") == "m-3.index"
+    assert names.strip_pruned("m-3.index") is None
+
+
+@pytest.mark.parametrize(("path", "name"), [("C:\\train\\m-1", "m-1"), ("/a/b\\c", "c"), ("m", "m"), ("a/", "")])
+def test_the_name_in_a_recorded_path(path: str, name: str) -> None:
+    assert names.recorded_name(path) == name

@@ -1,0 +1,68 @@
+"""Tensor names: every one survives decoding and printing, and what is printed is safe."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ckptool.format.names import decode_name, encode_name, is_plain, printable, unprintable
+
+# Any sequence of code points, lone surrogates and pairs of them included.
+any_text = st.text(st.characters(codec=None, exclude_categories=()))
+awkward_text = st.text(st.sampled_from("\\xnu0123aA\n\t\r\x1b\x7f\x80\xad\u202e\u2028\ud800\udc80\udcff é字"))
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("layer/w:0", "layer/w:0"),
+        ("[red] {x}", "[red] {x}"),
+        ("größe 字", "größe 字"),
+        ("a\u00a0b\u3000c", "a\u00a0b\u3000c"),  # Zs: odd spaces do no harm
+        ("\ue000\u0378", "\ue000\u0378"),  # Co, Cn
+        ("a\\b", "a\\\\b"),
+        ("\n\t\r", "\\n\\t\\r"),
+        ("\x00\x1b[2J\x7f", "\\x00\\x1b[2J\\x7f"),
+        ("\x80\x9b", "\\u0080\\u009b"),
+        ("\xad\u200e\u202e\ufeff", "\\u00ad\\u200e\\u202e\\ufeff"),
+        ("\u2028\u2029", "\\u2028\\u2029"),
+        ("\U000e0001", "\\U000e0001"),
+        ("\udc80\udcff", "\\x80\\xff"),
+        ("\ud800\udc7f", "\\ud800\\udc7f"),
+    ],
+)
+def test_printed_form(text: str, printed: str) -> None:
+    assert printable(text) == printed
+    assert unprintable(printed) == text
+
+
+@given(any_text | awkward_text)
+def test_printing_is_reversible(text: str) -> None:
+    assert unprintable(printable(text)) == text
+
+
+@given(any_text)
+def test_nothing_else_is_escaped_and_nothing_unsafe_is_left(text: str) -> None:
+    unsafe = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    assert not any(unicodedata.category(c) in unsafe for c in printable(text))
+    harmless = "".join(c for c in text if unicodedata.category(c) not in unsafe and c != "\\")
+    assert printable(harmless) == harmless
+    assert not is_plain(text) or printable(text) == text
+
+
+@pytest.mark.parametrize("text", ["C:\\dir", "\\", "\\x4", "\\u12", "\\Uffffffff", "end\\"])
+def test_what_is_no_escape_stays(text: str) -> None:
+    assert unprintable(text) == text
+
+
+@given(st.binary())
+def test_bytes_survive(name: bytes) -> None:
+    assert encode_name(decode_name(name)) == name
+    assert encode_name(unprintable(printable(decode_name(name)))) == name
+
+
+def test_a_surrogate_that_is_no_byte_can_be_asked_for() -> None:
+    assert encode_name("a\ud800") == b"a\xed\xa0\x80"

@@ -1,0 +1,288 @@
+"""The architecture, read from the source with ast: import direction, file access, and what fits a screen.
+
+    wire -> format -> model -> ops -> cli
+
+A layer may import itself and those to its left. `ckptool.errors` is open to all and imports nothing of ours;
+`ckptool/__init__.py` gathers the public names and never mentions `cli`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeGuard
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "ckptool"
+LAYERS = ("wire", "format", "model", "ops", "cli")
+
+# The one module that touches the file system. Standard input and output belong to `cli`.
+FILES = "ckptool.wire.files"
+
+MAX_FUNCTION_LINES = 60
+MAX_MODULE_LINES = 400
+
+# What others may take from `os` and `os.path`: text and types; nothing that asks about a file.
+OS_PURE = {"PathLike", "fsdecode", "fsencode", "fspath", "path", "sep", "altsep", "pathsep"}
+OS_PATH_PURE = {
+    "abspath", "basename", "commonpath", "commonprefix", "dirname", "isabs", "join", "normpath",
+    "relpath", "sep", "split", "splitext",
+}  # fmt: skip
+# `cli` asks about the user's environment and terminal, and may point a broken stdout at the null device.
+OS_FOR_CLI = OS_PURE | {"environ", "getenv", "get_terminal_size", "devnull", "dup2"}
+FOR_CLI = {"shutil", "shutil.get_terminal_size"}
+PATHLIB_PURE = {"PurePath", "PurePosixPath", "PureWindowsPath"}
+FILE_MODULES = {"fileinput", "glob", "mmap", "shutil", "tempfile"}
+FILE_OPENERS = {"io": {"open", "open_code", "FileIO"}, "click": {"File", "open_file"}}
+# Methods of arrays and paths that read or write a file.
+FILE_METHODS = {"fromfile", "tofile", "memmap", "read_bytes", "read_text", "write_bytes", "write_text"}
+STREAMS_AND_EXIT = {"sys.exit", "sys.stdin", "sys.stdout", "sys.stderr"}
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def module_name(path: Path) -> str:
+    """`ckptool.wire.varint` for ckptool/wire/varint.py, `ckptool.cli` for ckptool/cli/__init__.py."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    module_name(path): path for path in sorted(PACKAGE.rglob("*.py")) if not path.stem.endswith("_pb2")
+}
+NAMES = {*MODULES, *(f"ckptool.{layer}" for layer in LAYERS)}
+
+
+def layer_of(module: str) -> str:
+    """The part of the package a module is in: a layer, `errors`, `__main__`, or `` for the package itself."""
+    return [*module.split("."), ""][1]
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """The dotted name of everything imported, wherever the import stands; relative ones as `.name`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = "." * node.level + (node.module or "")
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def wrong_imports(module: str, tree: ast.Module) -> Iterator[str]:
+    """Imports against the direction of the layers, and libraries that belong to another layer."""
+    layer = layer_of(module)
+    for name in imported(tree):
+        library = name.partition(".")[0]
+        if library == "":
+            yield f"imports {name} relatively"
+        if library in {"click", "rich"} and layer != "cli":
+            yield f"imports {library}, which belongs to cli"
+        if library != "ckptool" or layer in {"cli", "__main__"}:
+            continue
+        target = layer_of(name)
+        allowed = {
+            "": {*LAYERS, "errors"} - {"cli"},
+            "errors": set(),
+        }.get(layer, {"errors", *LAYERS[: LAYERS.index(layer) + 1]} if layer in LAYERS else set())
+        if target not in allowed:
+            yield f"imports {name}"
+
+
+def dotted(node: ast.expr) -> str:
+    """`os.path.join` for that expression; empty for anything that is no dotted name."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join(reversed([*parts, node.id])) if isinstance(node, ast.Name) else ""
+
+
+def touched(tree: ast.Module) -> Iterator[str]:
+    """Every dotted name used or imported, with `import numpy as np` undone."""
+    aliases: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            aliases |= {alias.asname: alias.name for alias in node.names if alias.asname}
+    yield from imported(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and (name := dotted(node)):
+            first, _, rest = name.partition(".")
+            yield f"{aliases.get(first, first)}.{rest}"
+
+
+def opens_null_device(node: ast.AST) -> TypeGuard[ast.Call]:
+    """Whether this is `open(os.devnull, …)`."""
+    return isinstance(node, ast.Call) and [dotted(part) for part in (node.func, *node.args[:1])] == [
+        "open",
+        "os.devnull",
+    ]
+
+
+def file_access(module: str, tree: ast.Module) -> Iterator[str]:
+    """Ways to the file system other than through `ckptool.wire.files`."""
+    if module == FILES:
+        return
+    in_cli = layer_of(module) == "cli"
+    os_names = OS_FOR_CLI if in_cli else OS_PURE
+    for name in touched(tree):
+        if in_cli and name in FOR_CLI:
+            continue
+        first, _, rest = name.partition(".")
+        second, _, third = rest.partition(".")
+        if first in FILE_MODULES or second in FILE_OPENERS.get(first, ()):
+            yield f"uses {name}"
+        if first == "pathlib" and second not in PATHLIB_PURE:
+            yield f"uses {name}, not a pure path"
+        if first == "os" and second and second not in os_names:
+            yield f"uses {name}"
+        if first == "os" and second == "path" and third and third.partition(".")[0] not in OS_PATH_PURE:
+            yield f"uses {name}"
+    null = {node.func for node in ast.walk(tree) if in_cli and opens_null_device(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id == "open" and node not in null:
+            yield "uses open()"
+        if isinstance(node, ast.Attribute) and node.attr in FILE_METHODS:
+            yield f"uses .{node.attr}"
+
+
+def talk(module: str, tree: ast.Module) -> Iterator[str]:
+    """Printing, asking and exiting outside of `cli`, and `assert`, which -O removes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert):
+            yield f"asserts in line {node.lineno}"
+    if layer_of(module) in {"cli", "__main__"}:
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in {"print", "input", "breakpoint"}:
+            yield f"calls {node.id}()"
+        if isinstance(node, ast.Attribute) and dotted(node) in STREAMS_AND_EXIT:
+            yield f"uses {dotted(node)}"
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines from `def` to the end; the docstring, which may be the help of a command, is not counted."""
+    lines = (function.end_lineno or 0) - function.lineno + 1
+    if ast.get_docstring(function) is not None:
+        docstring = function.body[0]
+        lines -= (docstring.end_lineno or 0) - docstring.lineno + 1
+    return lines
+
+
+def too_long(source: str, tree: ast.Module) -> Iterator[str]:
+    """Functions and modules that are longer than a reader should have to hold in mind."""
+    if source.count("\n") > MAX_MODULE_LINES:
+        yield f"is {source.count(chr(10))} lines long"
+    for node in ast.walk(tree):
+        if isinstance(node, FUNCTIONS) and body_lines(node) > MAX_FUNCTION_LINES:
+            yield f"{node.name} is {body_lines(node)} lines long"
+
+
+def undocumented(tree: ast.Module | ast.ClassDef, name: str = "the module") -> Iterator[str]:
+    """Public modules, classes, functions and methods without a docstring."""
+    if ast.get_docstring(tree) is None:
+        yield f"{name} has no docstring"
+    for node in tree.body:
+        if not isinstance(node, (ast.ClassDef, *FUNCTIONS)) or node.name.startswith("_"):
+            continue
+        decorators = {ast.unparse(decorator).rpartition(".")[2] for decorator in node.decorator_list}
+        if isinstance(node, ast.ClassDef):
+            yield from undocumented(node, node.name)
+        elif ast.get_docstring(node) is None and not decorators & {"overload", "setter", "deleter"}:
+            yield f"{node.name} has no docstring"
+
+
+def findings(module: str, source: str) -> list[str]:
+    """Every rule that `source` would break as `module`."""
+    tree = ast.parse(source)
+    found = [
+        *wrong_imports(module, tree),
+        *file_access(module, tree),
+        *talk(module, tree),
+        *too_long(source, tree),
+        *undocumented(tree),
+    ]
+    if module == "ckptool" and any("cli" in text.split(".") for text in strings(tree)):
+        found.append("names cli")
+    return found
+
+
+def strings(tree: ast.Module) -> Iterator[str]:
+    """The string constants, among them the modules that are imported lazily by name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_keeps_the_rules(module):
+    assert findings(module, MODULES[module].read_text(encoding="utf-8")) == []
+
+
+def test_every_module_is_in_a_layer():
+    assert {layer_of(module) for module in MODULES} <= {"", "__main__", "errors", *LAYERS}
+
+
+GOOD = {
+    "ckptool.wire.files": "import os, tempfile\nwith open('x') as f: os.fsync(f)",
+    "ckptool.model.reader": "from ckptool.format import bundle\nfrom ckptool.wire.files import open_input",
+    "ckptool.ops.listing": "import os\nname = os.path.join(os.fspath(p), 'x')",
+    "ckptool.format.names": "from os.path import basename\nfrom pathlib import PurePath",
+    "ckptool.cli.cmd_ls": "import os, sys, click\nfrom ckptool.ops import listing\nos.environ\nsys.exit(1)",
+    "ckptool.cli.output": "import os, shutil\nshutil.get_terminal_size()\nopen(os.devnull)",
+    "ckptool": "LAZY = {'load_checkpoint': 'ckptool.model.directory'}",
+    "ckptool.__main__": "from ckptool.cli import main",
+}
+
+BAD = {
+    "direction": ("ckptool.wire.varint", "from ckptool.format import bundle"),
+    "direction-inside-function": ("ckptool.model.reader", "def _f():\n import ckptool.ops.listing"),
+    "whole-package": ("ckptool.ops.listing", "from ckptool import load_checkpoint"),
+    "relative": ("ckptool.ops.listing", "from . import show"),
+    "errors-import": ("ckptool.errors", "from ckptool.wire import varint"),
+    "package-imports-cli": ("ckptool", "from ckptool.cli import main"),
+    "package-names-cli": ("ckptool", "LAZY = {'main': 'ckptool.cli'}"),
+    "click": ("ckptool.ops.listing", "import click"),
+    "rich": ("ckptool.model.reader", "from rich.table import Table"),
+    "open": ("ckptool.cli.output", "open('x')"),
+    "open-null-below-cli": ("ckptool.ops.show", "open('/dev/null')"),
+    "shutil": ("ckptool.cli.output", "from shutil import copyfile"),
+    "terminal-below-cli": ("ckptool.ops.show", "from shutil import get_terminal_size"),
+    "io-open": ("ckptool.format.v1", "import io\nio.open('x')"),
+    "click-file": ("ckptool.cli.options", "import click\nclick.File('wb')"),
+    "os-stat": ("ckptool.model.locate", "import os\nos.stat('x')"),
+    "os-renamed": ("ckptool.model.locate", "import os as _os\n_os.stat('x')"),
+    "os-from": ("ckptool.model.locate", "from os import listdir"),
+    "os-path-exists": ("ckptool.model.locate", "import os\nos.path.exists('x')"),
+    "os-path-from": ("ckptool.model.locate", "from os.path import exists"),
+    "os-path-as": ("ckptool.model.locate", "import os.path as p\np.exists('x')"),
+    "environ-below-cli": ("ckptool.ops.show", "import os\nos.environ"),
+    "pathlib": ("ckptool.ops.show", "from pathlib import Path"),
+    "tempfile": ("ckptool.cli.output", "import tempfile"),
+    "numpy-file": ("ckptool.format.arrays", "import numpy as np\nnp.fromfile('x')"),
+    "assert": ("ckptool.cli.output", "assert True"),
+    "print": ("ckptool.ops.listing", "print(1)"),
+    "exit": ("ckptool.ops.listing", "import sys\nsys.exit(1)"),
+    "long-function": ("ckptool.wire.varint", "def _f():\n" + " x = 1\n" * MAX_FUNCTION_LINES),
+    "long-module": ("ckptool.wire.varint", "x = 1\n" * MAX_MODULE_LINES),
+    "function-docstring": ("ckptool.wire.varint", "def f(): pass"),
+    "class-docstring": ("ckptool.wire.varint", "class C: pass"),
+    "method-docstring": ("ckptool.wire.varint", "class C:\n 'Doc.'\n def f(self): pass"),
+}
+
+
+@pytest.mark.parametrize("module", GOOD)
+def test_rules_allow(module):
+    assert findings(module, f"'''Doc.'''\n{GOOD[module]}\n") == []
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_rules_refuse(case):
+    module, source = BAD[case]
+    assert len(findings(module, f"'''Doc.'''\n{source}\n")) == 1
+
+
+def test_a_module_needs_a_docstring():
+    assert findings("ckptool.wire.varint", "x = 1\n") == ["the module has no docstring"]

@@ -1,0 +1,74 @@
+"""What is loaded, and when: start-up time is part of the product; numpy alone costs more than `latest`."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ckptool
+
+ROOT = Path(__file__).resolve().parent.parent
+TUTORIAL = str(ROOT / "fixtures" / "tutorial-w1-w2")
+MAIN = "from ckptool.cli import main; main()"
+
+
+def loaded_by(code: str, *arguments: str) -> set[str]:
+    """The modules that a new Python imports to run `code`, which must succeed."""
+    # Python writes a line per import to stderr, whichever way the program ends.
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = done.stderr.splitlines()
+    return {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "absent"),
+    [
+        ("import ckptool", (), {"click", "rich", "numpy", "google.protobuf", "ckptool.cli"}),
+        (MAIN, ("--version",), {"rich", "numpy", "google.protobuf"}),
+        (MAIN, ("latest", TUTORIAL), {"rich", "numpy", "google.protobuf"}),
+        (MAIN, ("ls", TUTORIAL), {"rich", "numpy"}),
+    ],
+    ids=["import", "version", "latest", "ls"],
+)
+def test_loads_no_more_than_needed(code, arguments, absent):
+    loaded = loaded_by(code, *arguments)
+    assert "ckptool" in loaded
+    assert not loaded & absent
+
+
+def lazily_exported() -> set[str]:
+    """The names that ckptool/__init__.py declares for type checkers, under `if TYPE_CHECKING:`."""
+    tree = ast.parse((ROOT / "ckptool" / "__init__.py").read_text(encoding="utf-8"))
+    conditions = [node for node in tree.body if isinstance(node, ast.If)]
+    blocks = [node.body for node in conditions if ast.unparse(node.test) == "TYPE_CHECKING"]
+    imports = [node for block in blocks for node in block if isinstance(node, ast.ImportFrom)]
+    return {alias.asname or alias.name for node in imports for alias in node.names}
+
+
+def test_all_is_what_is_exported():
+    assert len(set(ckptool.__all__)) == len(ckptool.__all__)
+    assert set(ckptool.__all__) - {"__version__"} == lazily_exported()
+    assert set(ckptool.__all__) <= set(dir(ckptool))
+
+
+@pytest.mark.parametrize("name", ckptool.__all__)
+def test_exported_name_resolves(name):
+    assert getattr(ckptool, name) is not None
+
+
+def test_other_names_are_no_attributes():
+    name = "no_such_name"
+    with pytest.raises(AttributeError, match=name):
+        getattr(ckptool, name)
