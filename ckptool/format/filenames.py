@@ -79,8 +79,11 @@ def v1_pattern(prefix: str, count: int) -> str:
 
 
 def parse_v1_shard(name: str) -> ShardName | None:
-    """The parts of the name or path of one shard of a V1 checkpoint; None if it is none."""
-    return _shard_name(_V1_SHARD.fullmatch(name))
+    """The parts of the name or path of one shard of a V1 checkpoint; None if it is none.
+
+    `m.data-00000-of-00001` is a V2 data shard, not a shard of `m.data`.
+    """
+    return None if _DATA.fullmatch(name) else _shard_name(_V1_SHARD.fullmatch(name))
 
 
 def parse_v1_pattern(name: str) -> tuple[str, int] | None:

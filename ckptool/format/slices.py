@@ -70,6 +70,30 @@ def whole_box(shape: Shape) -> Box:
     return Box((0,) * len(shape), shape)
 
 
+def flat_boxes(shape: Shape, start: int, stop: int) -> list[Box]:
+    """Boxes that together are the elements `start` to `stop` of a tensor in row-major order, in that order.
+
+    0 <= start < stop <= the number of elements. At most two for each dimension and one.
+    """
+    if not shape:
+        return [Box((), ())]
+    row = math.prod(shape[1:])
+    first, last = start // row, (stop - 1) // row
+    if first == last:
+        inner = flat_boxes(shape[1:], start - first * row, stop - first * row)
+        return [Box((first, *box.start), (1, *box.size)) for box in inner]
+    boxes: list[Box] = []
+    if start % row:
+        boxes += flat_boxes(shape, start, (first + 1) * row)
+        first += 1
+    whole_rows = stop // row - first
+    if whole_rows:
+        boxes.append(Box((first, *(0 for _ in shape[1:])), (whole_rows, *shape[1:])))
+    if stop % row:
+        boxes += flat_boxes(shape, stop // row * row, stop)
+    return boxes
+
+
 def decode_slice(buf: bytes | memoryview) -> TensorSlice:
     """The extents of a TensorSliceProto; an extent without a length is whole."""
     extents = []

@@ -61,7 +61,7 @@ def locate(path: StrPath) -> Location:
         if not is_directory(text):
             raise NotFoundError("no such directory", path=text)
         return _in_directory(text)
-    found = locate_prefix(text) or _by_member(text) or _v1_set(text)
+    found = _v2(text) or _by_member(text) or _v1(text) or _v1_set(text)
     if found is not None:
         return found
     if is_directory(text):
@@ -76,9 +76,18 @@ def locate_prefix(prefix: str) -> Location | None:
 
     Raises like `locate`: for an index that is something else, for a V1 shard that is missing.
     """
-    if file_size(index_path(prefix)) is not None:
-        check_table(index_path(prefix))
-        return v2_location(prefix)
+    return _v2(prefix) or _v1(prefix)
+
+
+def _v2(prefix: str) -> Location | None:
+    if file_size(index_path(prefix)) is None:
+        return None
+    check_table(index_path(prefix))
+    return v2_location(prefix)
+
+
+def _v1(prefix: str) -> Location | None:
+    """The V1 checkpoint at a path or pattern; for a path that is a shard, all shards."""
     pattern = parse_v1_pattern(prefix)
     if pattern is not None:
         return _v1_shards(prefix, *pattern)
@@ -98,9 +107,9 @@ def _by_member(path: str) -> Location | None:
     if data is not None:
         if file_size(index_path(data.prefix)) is None:
             raise _index_missing(data.prefix)
-        return locate_prefix(data.prefix)
+        return _v2(data.prefix)
     if path.endswith(INDEX_SUFFIX):
-        return locate_prefix(path.removesuffix(INDEX_SUFFIX))
+        return _v2(path.removesuffix(INDEX_SUFFIX))
     if path.endswith(META_SUFFIX):
         prefix = path.removesuffix(META_SUFFIX)
         return locate_prefix(prefix) or _v1_set(prefix)

@@ -12,7 +12,7 @@ from ckptool.format.arrays import Array, check_numpy, numpy_dtype
 from ckptool.format.dtypes import DType
 from ckptool.format.names import decode_name
 from ckptool.format.shape import Shape
-from ckptool.format.slices import Box, find_overlap, whole_box
+from ckptool.format.slices import Box, find_overlap, flat_boxes, whole_box
 
 
 class Part(Protocol):
@@ -44,6 +44,18 @@ class StoredTensor:
 
     def _fault(self, fault: str) -> CorruptionError:
         return CorruptionError(f"tensor {self.name}: {fault}", path=self._path)
+
+    def read_flat(self, start: int, stop: int, *, verify: bool = False) -> Array:
+        """Elements `start` to `stop` in row-major order, one-dimensional; raises like `read`.
+
+        For going through a tensor of any size in bounded memory. Of string tensors and of V1
+        files each part is read whole every time.
+        """
+        boxes = flat_boxes(self.shape, start, stop) if start < stop else []
+        pieces = [self.read(box, verify=verify).reshape(-1) for box in boxes]
+        if len(pieces) == 1:
+            return pieces[0]
+        return np.concatenate(pieces) if pieces else np.empty(0, numpy_dtype(self.dtype))
 
     def read(self, region: Box, *, verify: bool = True) -> Array:
         """The values of a region as an array of its size; strings as an object array of bytes.

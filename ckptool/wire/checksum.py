@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import cast
 
+_POLYNOMIAL = 0x82F63B78  # Castagnoli, reflected (RFC 3720, appendix B.4)
 _MASK_DELTA = 0xA282EAD8  # LevelDB util/crc32c.h
 
 
@@ -38,3 +39,42 @@ def unmask(masked: int) -> int:
     """The inverse of `mask`."""
     rotated = (masked - _MASK_DELTA) & 0xFFFF_FFFF
     return (rotated >> 17 | rotated << 15) & 0xFFFF_FFFF
+
+
+def combine(first: int, second: int, size: int) -> int:
+    """The checksum of two pieces of data in a row, from that of each; `size` is the length of the second.
+
+    So the parts of one tensor can be read by several workers.
+    """
+    return _shift(first, size) ^ second
+
+
+def checksum_of_zeros(size: int) -> int:
+    """The checksum of `size` zero bytes, without making them."""
+    return _shift(0xFFFF_FFFF, size) ^ 0xFFFF_FFFF
+
+
+def _shift(crc: int, size: int) -> int:
+    """A CRC register after `size` zero bytes: multiplied by x^(8 size) modulo the polynomial.
+
+    As zlib's crc32_combine does it: squaring x^8 again and again, one step for each bit
+    of `size`.
+    """
+    power = 1 << 23  # x^8; bit 31 is x^0, the reflected order of the register
+    while size:
+        if size & 1:
+            crc = _multiply(crc, power)
+        power = _multiply(power, power)
+        size >>= 1
+    return crc
+
+
+def _multiply(a: int, b: int) -> int:
+    """The product of two polynomials modulo CRC-32C's, all in reflected order."""
+    product = 0
+    while a:
+        if a & 0x8000_0000:
+            product ^= b
+        a = a << 1 & 0xFFFF_FFFF
+        b = b >> 1 ^ (_POLYNOMIAL if b & 1 else 0)
+    return product

@@ -7,11 +7,11 @@ from google.protobuf import text_format
 
 from ckptool.errors import CorruptionError
 from ckptool.format.metagraph import parse_meta_graph, parse_object_graph, parse_saved_model
-from ckptool.format.proto.graph_pb2 import NodeDef
 from ckptool.format.proto.meta_graph_pb2 import MetaGraphDef, SavedModel, SaverDef
 from ckptool.format.proto.object_graph_pb2 import TrackableObjectGraph
-from ckptool.format.proto.tensor_pb2 import DT_FLOAT, DT_STRING, DataType
+from ckptool.format.proto.tensor_pb2 import DT_FLOAT
 from ckptool.format.proto.variable_pb2 import VariableDef
+from ckptool.wire.varint import encode_varint
 
 TEXT = """
 meta_info_def {
@@ -35,7 +35,9 @@ graph_def {
     attr { key: "dtype" value { type: DT_STRING } }
     attr {
       key: "value"
-      value { tensor { dtype: DT_STRING tensor_shape { dim { size: 2 } } string_val: "w1" string_val: "\\377" } }
+      value {
+        tensor { dtype: DT_STRING tensor_shape { dim { size: 2 } } string_val: "w1" string_val: "\\377" }
+      }
     }
     experimental_type { type_id: TFT_PRODUCT args { type_id: TFT_TENSOR } }
   }
@@ -51,7 +53,9 @@ graph_def {
   versions { producer: 134 min_consumer: 12 bad_consumers: [1, 2] }
   debug_info { files: "a.py" frames_by_id { key: 7 value { file_index: 0 line: 3 func: "f" } } }
 }
-saver_def { filename_tensor_name: "save/Const:0" max_to_keep: 5 keep_checkpoint_every_n_hours: 10000 version: V2 }
+saver_def {
+  filename_tensor_name: "save/Const:0" max_to_keep: 5 keep_checkpoint_every_n_hours: 10000 version: V2
+}
 collection_def { key: "variables" value { bytes_list { value: "\\n\\004w1:0" } } }
 collection_def { key: "train_op" value { node_list { value: "op" } } }
 collection_def { key: "steps" value { int64_list { value: [1, 2] } } }
@@ -70,8 +74,14 @@ object_graph_def {
     children { node_id: 1 local_name: "v" }
     user_object { identifier: "_generic_user_object" version { producer: 1 } }
   }
-  nodes { variable { dtype: DT_FLOAT shape { } trainable: true synchronization: VARIABLE_SYNCHRONIZATION_ON_READ } }
-  nodes { function { function_spec { fullargspec { named_tuple_value { values { key: "args" value { none_value { } } } } } } } }
+  nodes {
+    variable { dtype: DT_FLOAT shape { } trainable: true synchronization: VARIABLE_SYNCHRONIZATION_ON_READ }
+  }
+  nodes {
+    function {
+      function_spec { fullargspec { tuple_value { values { none_value { } } values { int64_value: 1 } } } }
+    }
+  }
 }
 """
 META = text_format.Parse(TEXT, MetaGraphDef())
@@ -86,8 +96,17 @@ _variable.attributes.add(name="VARIABLE_VALUE", full_name="v", checkpoint_key="v
 
 
 def length_delimited(number: int, value: bytes) -> bytes:
-    """A field on the wire; both parts shorter than 128."""
-    return bytes([number << 3 | 2, len(value)]) + value
+    """A field on the wire."""
+    return encode_varint(number << 3 | 2) + encode_varint(len(value)) + value
+
+
+def fault_of(parse, data: bytes) -> str | None:
+    """What is wrong with `data`, None if it can be read."""
+    try:
+        parse(data)
+    except CorruptionError as exc:
+        return str(exc)
+    return None
 
 
 def test_binary():
@@ -137,5 +156,72 @@ def test_unknown_fields_survive():
 
 
 def test_unknown_numbers_of_an_enum_survive():
-    node = NodeDef(name="n")
-    node.attr["dtype"].type = DataType.Name  # type: ignore[assignment]
+    dtype = b"\x30\xe7\x07"  # AttrValue.type = 999
+    meta = length_delimited(
+        2, length_delimited(1, length_delimited(5, b"\x0a\x01T" + length_delimited(2, dtype)))
+    )
+    parsed = parse_meta_graph(meta)
+    assert parsed.graph_def.node[0].attr["T"].type == 999
+    assert parsed.SerializeToString() == meta
+    assert parse_meta_graph(text_format.MessageToString(parsed).encode()) == parsed
+
+
+@pytest.mark.parametrize("parse", [parse_meta_graph, parse_saved_model, parse_object_graph])
+def test_truncations_are_reported_or_read(parse):
+    data = {
+        parse_meta_graph: BINARY,
+        parse_saved_model: SavedModel(meta_graphs=[META]).SerializeToString(),
+        parse_object_graph: GRAPH.SerializeToString(),
+    }[parse]
+    faults = [fault_of(parse, data[:cut]) for cut in range(len(data))]
+    assert all(fault is None or fault.startswith("not a ") for fault in faults)
+    assert 0 < faults.count(None) < 30  # the ends of the fields of the outermost message
+
+
+def test_each_flipped_byte_is_reported_or_read():
+    for at in range(len(BINARY)):
+        damaged = BINARY[:at] + bytes([BINARY[at] ^ 0xFF]) + BINARY[at + 1 :]
+        fault = fault_of(parse_meta_graph, damaged)
+        assert fault is None or fault.startswith("not a MetaGraphDef")
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (b"\x12\xff\xff\xff\x7f", "not a MetaGraphDef: damaged or truncated"),
+        (b"<!DOCTYPE html>", "not a MetaGraphDef: read as text, line 1, column 1: expected identifier"),
+        (
+            b"graph_def {\n  nodes { }\n}",
+            'read as text, line 2, column 3: message type "GraphDef" has no field',
+        ),
+        (b"graph_def {\n  node { ", "read as text, line 2, column"),
+        (
+            b"saver_def { version: V7 }",
+            'line 1, column 22: enum type "SaverDef.CheckpointFormatVersion" has no value',
+        ),
+        (b"saver_def { max_to_keep: 99999999999 }", "read as text, line 1, column 26: value out of range"),
+        (b"\xff\xfe", "read as text, line 1, column 1: invalid UTF-8"),
+        (b"meta_info_def { any_info { [type.googleapis.com/c.D] { } } }", "read as text, type c.D not found"),
+    ],
+)
+def test_what_is_no_graph(data, fault):
+    with pytest.raises(CorruptionError) as caught:
+        parse_meta_graph(data)
+    assert fault in str(caught.value)
+    assert "ckptool." not in str(caught.value)
+
+
+def test_invalid_utf8_in_a_name_is_reported():
+    with pytest.raises(CorruptionError, match="not a TrackableObjectGraph"):
+        parse_object_graph(length_delimited(1, length_delimited(1, length_delimited(2, b"\xff"))))
+
+
+def test_nesting_is_bounded():
+    text = b"graph_def { node { experimental_type {" + b"args {" * 100_000
+    with pytest.raises(CorruptionError, match="nested too deeply"):
+        parse_meta_graph(text)
+    data = b""
+    for _ in range(200):
+        data = length_delimited(2, data)  # FullTypeDef.args
+    with pytest.raises(CorruptionError, match="damaged"):
+        parse_meta_graph(length_delimited(2, length_delimited(1, length_delimited(7, data))))

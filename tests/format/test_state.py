@@ -1,4 +1,4 @@
-"""The text of the `checkpoint` file: what TensorFlow writes, what protobuf's text format admits, what it refuses."""
+"""The text of the `checkpoint` file: what TensorFlow writes, and what the text format admits and refuses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STATES = st.builds(
     TEXTS.filter(bool),
     st.lists(TEXTS, max_size=4).map(tuple),
     st.lists(st.floats(allow_nan=False), max_size=4).map(tuple),
-    st.none() | st.floats(allow_nan=False).filter(lambda number: repr(number) != "0.0"),
+    st.none() | st.floats(allow_nan=False).filter(bool),
 )
 
 
@@ -91,7 +91,12 @@ def test_accepted(text, path):
         (b"all_model_checkpoint_timestamps: 5\n", (), (5.0,), None),
         (b"all_model_checkpoint_timestamps: 1.5f", (), (1.5,), None),
         (b"all_model_checkpoint_timestamps: [1, 2.5]", (), (1.0, 2.5), None),
-        (b"all_model_checkpoint_timestamps: inf\nlast_preserved_timestamp: -inf\n", (), (float("inf"),), float("-inf")),
+        (
+            b"all_model_checkpoint_timestamps: inf\nlast_preserved_timestamp: -inf\n",
+            (),
+            (float("inf"),),
+            float("-inf"),
+        ),
         (b"last_preserved_timestamp: Infinity", (), (), float("inf")),
         (b"last_preserved_timestamp: 7\nlast_preserved_timestamp: 8.5\n", (), (), 8.5),
         (b"last_preserved_timestamp: 7\nlast_preserved_timestamp: 0\n", (), (), None),
@@ -138,7 +143,9 @@ def test_rejected_with_the_place(text, place, fault):
     assert len(message) < 300
 
 
-@pytest.mark.parametrize("text", [b"", b"\n \n", b"# nothing\n", b'model_checkpoint_path: ""\n', WRITTEN[32:]])
+@pytest.mark.parametrize(
+    "text", [b"", b"\n \n", b"# nothing\n", b'model_checkpoint_path: ""\n', WRITTEN[32:]]
+)
 def test_without_a_checkpoint(text):
     with pytest.raises(CorruptionError, match="names no checkpoint"):
         parse_state(text)
@@ -155,11 +162,17 @@ def test_a_truncated_file_is_reported_or_a_shorter_list(cut):
 
 @given(STATES)
 def test_written_as_protobuf_prints_it(state):
-    # `as_utf8` is the default of current protobuf, and not yet of 4.25.
-    expected = text_format.MessageToString(message_of(state), as_utf8=True)
-    if all(" " <= char != "\x7f" for path in (state.model_checkpoint_path, *state.all_model_checkpoint_paths) for char in path):
-        assert format_state(state).decode() == expected
-    assert text_format.Parse(format_state(state).decode(), Message()) == message_of(state)
+    printed = text_format.MessageToString(message_of(state), as_utf8=False)
+    # Beyond ASCII there are octal escapes in what is printed so, as older releases did by default.
+    if all(path.isascii() for path in (state.model_checkpoint_path, *state.all_model_checkpoint_paths)):
+        assert format_state(state).decode() == printed
+    assert text_format.Parse(format_state(state), Message()) == message_of(state)
+
+
+def test_what_is_beyond_ascii_is_written_raw():
+    assert (
+        format_state(CheckpointState("é中\u2028\x85")) == 'model_checkpoint_path: "é中\u2028\x85"\n'.encode()
+    )
 
 
 @given(STATES)
@@ -178,7 +191,9 @@ def test_damage_is_reported_or_read_as_protobuf_reads_it(state, data):
     text = bytearray(format_state(state))
     at = data.draw(st.integers(0, len(text) - 1))
     # Without backslashes: of escapes that do not exist, Python warns and protobuf takes no notice.
-    text[at : at + data.draw(st.integers(0, 3))] = data.draw(st.sampled_from([b"", b'"', b"'", b"\n", b" ", b"1", b"\xff"]))
+    text[at : at + data.draw(st.integers(0, 3))] = data.draw(
+        st.sampled_from([b"", b'"', b"'", b"\n", b" ", b"1", b"\xff"])
+    )
     if b"\\" in text:
         return
     message = Message()
@@ -193,14 +208,20 @@ def test_damage_is_reported_or_read_as_protobuf_reads_it(state, data):
             parse_state(bytes(text))
 
 
-@pytest.mark.parametrize("number", [0.0, -0.0, 5.0, 1e15, 1e16, 1e20, 1e-5, 5e-324, 0.1, float("inf"), float("nan")])
+@pytest.mark.parametrize(
+    "number", [0.0, -0.0, 5.0, 1e15, 1e16, 1e20, 1e-5, 5e-324, 0.1, float("inf"), float("nan")]
+)
 def test_numbers_are_printed_in_their_shortest_form(number):
     text = format_state(CheckpointState("m", (), (number,))).decode()
-    assert text == text_format.MessageToString(Message(model_checkpoint_path="m", all_model_checkpoint_timestamps=[number]))
+    assert text == text_format.MessageToString(
+        Message(model_checkpoint_path="m", all_model_checkpoint_timestamps=[number])
+    )
 
 
 def test_zero_is_the_default_of_the_last_field_and_not_written():
-    assert format_state(CheckpointState("m", last_preserved_timestamp=0.0)) == format_state(CheckpointState("m"))
+    assert format_state(CheckpointState("m", last_preserved_timestamp=0.0)) == format_state(
+        CheckpointState("m")
+    )
 
 
 def test_a_path_that_is_not_utf8_is_refused():
@@ -215,7 +236,9 @@ def test_the_written_form_is_read_without_protobuf():
         f"assert format_state(parse_state({WRITTEN!r})) == {WRITTEN!r}\n"
         "print(*sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     loaded = set(done.stdout.split())
     assert "ckptool.format.state" in loaded
     assert not loaded & {"google.protobuf", "numpy", "rich", "click"}

@@ -1,0 +1,144 @@
+"""Slice keys and boxes: TensorFlow's own examples, and NumPy as the oracle of regions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ckptool.errors import CorruptionError
+from ckptool.format.slices import (
+    WHOLE,
+    Box,
+    Extent,
+    TensorSlice,
+    decode_slice,
+    encode_slice,
+    find_overlap,
+    flat_boxes,
+    format_slice,
+    parse_slice_key,
+    resolve_slice,
+    slice_key,
+    whole_box,
+)
+
+# Written by TensorFlow 2.21: number -> how OrderedCode stores it.
+SIGNED = {
+    0: "80",
+    1: "81",
+    63: "bf",
+    64: "c040",
+    8191: "dfff",
+    8192: "e02000",
+    2**20: "f0100000",
+    2**34: "fc0400000000",
+    2**55: "ff8080000000000000",
+    2**62: "ffc04000000000000000",
+    -1: "7f",
+}
+
+extents = st.builds(Extent, st.integers(0, 2**63 - 1), st.integers(WHOLE, 2**63 - 1))
+tensor_slices = st.lists(extents, max_size=6).map(tuple)
+shapes = st.lists(st.integers(0, 5), max_size=4).map(tuple)
+
+
+@pytest.mark.parametrize(("number", "stored"), SIGNED.items())
+def test_numbers_in_keys_are_stored_as_tensorflow_does(number: int, stored: str) -> None:
+    extent = Extent(number, WHOLE) if number >= 0 else Extent(0, number)
+    key = slice_key(b"", (extent,))
+    assert stored in key.hex()
+    assert parse_slice_key(key) == (b"", (extent,))
+
+
+def test_keys_written_by_tensorflow() -> None:
+    assert slice_key(b"a/v", (Extent(4, 3), Extent(0, 4))).hex() == "00612f7600010102" + "84838084"
+    assert slice_key(b"a/v", (Extent(0, WHOLE), Extent(64, 100))).hex() == "00612f7600010102" + "807fc040c064"
+    assert slice_key(b"a\0\xffb", (Extent(0, 1),)).hex() == "006100ffff006200010101" + "8081"
+    assert slice_key(b"x", ()).hex() == "0078000100"
+
+
+@given(st.binary(max_size=30), tensor_slices)
+def test_keys_come_back(name: bytes, tensor_slice: TensorSlice) -> None:
+    assert parse_slice_key(slice_key(name, tensor_slice)) == (name, tensor_slice)
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_a_slice_key_or_not(key: bytes) -> None:
+    for candidate in (key, b"\0" + key):
+        found = parse_slice_key(candidate)
+        if found is not None and candidate == slice_key(*found):
+            assert parse_slice_key(candidate) == found
+
+
+@given(tensor_slices)
+def test_slices_come_back_from_their_message(tensor_slice: TensorSlice) -> None:
+    assert decode_slice(encode_slice(tensor_slice)) == tensor_slice
+
+
+def test_a_slice_is_printed_as_tensorflow_does() -> None:
+    assert format_slice((Extent(0, 2), Extent(0, WHOLE))) == "0,2:-"
+
+
+@pytest.mark.parametrize("extent", [Extent(3, 2), Extent(-1, 2), Extent(0, -3), Extent(2**63 - 1, 2**63 - 1)])
+def test_slices_outside_of_the_tensor_are_refused(extent: Extent) -> None:
+    with pytest.raises(CorruptionError, match="dimension 0"):
+        resolve_slice((extent,), (4,))
+
+
+def test_a_slice_of_another_rank_is_refused() -> None:
+    with pytest.raises(CorruptionError, match="rank"):
+        resolve_slice((Extent(0, 1),), (4, 4))
+
+
+@st.composite
+def boxes_in(draw: st.DrawFn) -> tuple[tuple[int, ...], list[Box]]:
+    shape = draw(st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple))
+    boxes = []
+    for _ in range(draw(st.integers(0, 4))):
+        start = tuple(draw(st.integers(0, n - 1)) for n in shape)
+        size = tuple(draw(st.integers(0, n - s)) for n, s in zip(shape, start, strict=True))
+        boxes.append(Box(start, size))
+    return shape, boxes
+
+
+@given(boxes_in())
+def test_overlaps_are_found(case: tuple[tuple[int, ...], list[Box]]) -> None:
+    shape, boxes = case
+    covered = np.zeros(shape, int)
+    for box in boxes:
+        covered[box.within(whole_box(shape))] += 1
+    overlap = find_overlap(boxes)
+    assert (overlap is not None) == bool((covered > 1).any())
+    if overlap is not None:
+        first, second = overlap
+        assert boxes[first].intersect(boxes[second]) is not None
+
+
+@given(boxes_in())
+def test_what_boxes_have_in_common(case: tuple[tuple[int, ...], list[Box]]) -> None:
+    shape, boxes = case
+    for a in boxes:
+        for b in boxes:
+            both = np.zeros(shape, int)
+            both[a.within(whole_box(shape))] += 1
+            both[b.within(whole_box(shape))] += 1
+            common = a.intersect(b)
+            assert (common.elements if common else 0) == int((both > 1).sum())
+
+
+@given(shapes, st.data())
+def test_flat_ranges_are_boxes_in_order(shape: tuple[int, ...], data: st.DataObject) -> None:
+    count = math.prod(shape)
+    if not count:
+        return
+    start = data.draw(st.integers(0, count - 1))
+    stop = data.draw(st.integers(start + 1, count))
+    numbers = np.arange(count).reshape(shape)
+    boxes = flat_boxes(shape, start, stop)
+    found = [numbers[box.within(whole_box(shape))].reshape(-1) for box in boxes]
+    assert list(np.concatenate(found)) == list(range(start, stop))
+    assert len(boxes) <= 2 * len(shape) + 1

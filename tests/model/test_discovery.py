@@ -1,0 +1,172 @@
+"""Every checkpoint in a directory, and whether it is complete."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from ckptool.model.completeness import inspect
+from ckptool.model.discovery import FoundCheckpoint, discover
+from ckptool.model.location import v2_location
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+V2 = FIXTURES / "tutorial-w1-w2" / "my_test_model"
+SHARDED = FIXTURES / "sharded" / "model.ckpt-42"
+V1 = FIXTURES / "v1-single" / "model.ckpt"
+V1_SHARDED = FIXTURES / "v1-sharded" / "model.ckpt-7"
+
+
+def put(source: Path, target: Path) -> None:
+    """Copy every file of a prefix with another prefix."""
+    for file in source.parent.iterdir():
+        rest = file.name.removeprefix(source.name)
+        if file.name.startswith(source.name) and (rest == "" or rest.startswith((".", "-0"))):
+            shutil.copyfile(file, f"{target}{rest}")
+
+
+def names(found: list[FoundCheckpoint]) -> list[str]:
+    return [c.name for c in found]
+
+
+def test_every_family(tmp_path: Path) -> None:
+    put(V2, tmp_path / "a-2")
+    put(SHARDED, tmp_path / "a-10")
+    put(V1, tmp_path / "old")
+    put(V1_SHARDED, tmp_path / "model.ckpt-7")
+    (tmp_path / "a-10.meta").unlink()
+    found = {c.name: c for c in discover(str(tmp_path))}
+    assert list(found) == ["a-2", "a-10", "model.ckpt-7-?????-of-00003", "old"]
+    assert found["a-10"].files == ("a-10.index", *(f"a-10.data-0000{n}-of-00003" for n in range(3)))
+    assert found["a-2"].files == ("a-2.index", "a-2.data-00000-of-00001", "a-2.meta")
+    sharded = found["model.ckpt-7-?????-of-00003"]
+    assert (sharded.base, sharded.step, sharded.format) == ("model.ckpt", 7, "V1")
+    assert sharded.files == (*(f"model.ckpt-7-0000{n}-of-00003" for n in range(3)), "model.ckpt-7.meta")
+    assert found["old"].files == ("old", "old.meta")
+    for checkpoint in found.values():
+        assert checkpoint.is_checkpoint
+        assert not checkpoint.missing
+        assert not checkpoint.linked
+        assert checkpoint.bytes == sum(os.path.getsize(tmp_path / name) for name in checkpoint.files)
+        location = checkpoint.location(str(tmp_path))
+        assert inspect(location) == ((), checkpoint.bytes)
+        assert set(location.files) == {f"{tmp_path}/{name}" for name in checkpoint.files}
+
+
+def test_the_order(tmp_path: Path) -> None:
+    for name in ("m-10", "m-9", "m-000009", "m", "b-100", "m-1"):
+        put(V2, tmp_path / name)
+    os.utime(tmp_path / "m-000009.index", (1, 1))
+    assert names(discover(str(tmp_path))) == ["b-100", "m", "m-1", "m-000009", "m-9", "m-10"]
+
+
+def test_what_belongs_to_no_checkpoint(tmp_path: Path) -> None:
+    for name in ("checkpoint", "events.out", "faiss.index", "notes.meta", "train-00000-of-00001"):
+        (tmp_path / name).write_text("something else, and long enough to be looked at as a table\n")
+    put(V2, tmp_path / "m-1")
+    for name in ("m-1.index", "m-1.data-00000-of-00001"):
+        (tmp_path / name).rename(tmp_path / f"{name}.tempstate7")
+    shutil.copyfile(V1, tmp_path / "old.pruned")
+    shutil.copyfile(f"{V2}.index", tmp_path / "renamed")
+    (tmp_path / "m-1_temp").mkdir()
+    (tmp_path / "dir.index").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    os.symlink("nowhere", tmp_path / "dangling")
+    assert discover(str(tmp_path)) == []
+
+
+def test_incomplete_by_name(tmp_path: Path) -> None:
+    put(SHARDED, tmp_path / "a-1")
+    (tmp_path / "a-1.data-00001-of-00003").unlink()
+    put(V2, tmp_path / "a-2")
+    (tmp_path / "a-2.index").unlink()
+    put(V2, tmp_path / "a-3")
+    (tmp_path / "a-3.data-00000-of-00001").unlink()
+    put(V1_SHARDED, tmp_path / "a-4")
+    (tmp_path / "a-4-00000-of-00003").unlink()
+    found = {c.name: c for c in discover(str(tmp_path))}
+    assert {name: c.missing for name, c in found.items()} == {
+        "a-1": ("a-1.data-00001-of-00003",),
+        "a-2": ("a-2.index",),
+        "a-3": ("a-3.data-*",),
+        "a-4-?????-of-00003": ("a-4-00000-of-00003",),
+    }
+    assert [c.is_checkpoint for c in found.values()] == [True, False, True, True]
+
+
+def test_shards_of_an_earlier_save_belong_to_the_prefix(tmp_path: Path) -> None:
+    put(V2, tmp_path / "m")
+    (tmp_path / "m.data-00001-of-00004").write_bytes(b"old")
+    (found,) = discover(str(tmp_path))
+    assert found.missing == ()
+    assert "m.data-00001-of-00004" in found.files
+    assert not inspect(found.location(str(tmp_path))).missing
+
+
+def test_a_link_is_noticed(tmp_path: Path) -> None:
+    put(V2, tmp_path / "m")
+    (tmp_path / "m.index").rename(tmp_path / "elsewhere.index")
+    os.symlink("elsewhere.index", tmp_path / "m.index")
+    found = {c.name: c for c in discover(str(tmp_path))}
+    assert found["m"].linked
+
+
+def test_a_prefix_without_a_name(tmp_path: Path) -> None:
+    put(V2, tmp_path / "x")
+    for file in list(tmp_path.iterdir()):
+        file.rename(tmp_path / file.name.removeprefix("x"))
+    (found,) = discover(str(tmp_path))
+    assert found.name == ""
+    assert not inspect(found.location(str(tmp_path))).missing
+
+
+@pytest.mark.parametrize("cut", [1, 27])
+def test_a_short_shard(tmp_path: Path, cut: int) -> None:
+    put(V2, tmp_path / "m")
+    shard = tmp_path / "m.data-00000-of-00001"
+    size = shard.stat().st_size
+    os.truncate(shard, size - cut)
+    missing = inspect(v2_location(f"{tmp_path}/m")).missing
+    assert missing == (f"{shard} has {size - cut} bytes instead of {size}",)
+
+
+def test_a_damaged_index(tmp_path: Path) -> None:
+    put(V2, tmp_path / "m")
+    index = bytearray((tmp_path / "m.index").read_bytes())
+    index[5] ^= 1
+    (tmp_path / "m.index").write_bytes(index)
+    (missing,) = inspect(v2_location(f"{tmp_path}/m")).missing
+    assert "m.index: " in missing
+
+
+def test_a_v1_file_that_is_cut_off(tmp_path: Path) -> None:
+    put(V1, tmp_path / "old")
+    (found,) = discover(str(tmp_path))
+    location = found.location(str(tmp_path))
+    os.truncate(tmp_path / "old", 1000)
+    assert inspect(location).missing
+    assert discover(str(tmp_path)) == []  # without its end it is any file
+
+
+def test_an_absurd_number_of_shards(tmp_path: Path) -> None:
+    for name in ("m.data-00000-of-99999999", "s-00000-of-99999999"):
+        shutil.copyfile(V1, tmp_path / name)
+    (tmp_path / "m.index").touch()
+    started = time.monotonic()
+    found = discover(str(tmp_path))
+    assert time.monotonic() - started < 2
+    assert found[0].missing == (*(f"m.data-0000{n}-of-99999999" for n in (1, 2, 3)), "more")
+
+
+def test_many_checkpoints_take_no_quadratic_time(tmp_path: Path) -> None:
+    index = (V2.parent / "my_test_model.index").read_bytes()
+    for number in range(2000):
+        (tmp_path / f"m-{number}.index").write_bytes(index)
+        (tmp_path / f"m-{number}.data-00000-of-00001").write_bytes(b"")
+    started = time.monotonic()
+    found = discover(str(tmp_path))
+    assert time.monotonic() - started < 2
+    assert [c.step for c in found] == list(range(2000))
