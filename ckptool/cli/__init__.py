@@ -24,7 +24,7 @@ from ckptool.wire.files import exists
 # imported when it is run: each costs only what it needs.
 COMMANDS = {
     "ls": "List the tensors of a checkpoint.",
-    "show": "Print the values of tensors.",
+    "show": "Print the values of tensors, all of them if none is named.",
     "latest": "Print the prefix of the newest checkpoint in a directory.",
 }
 
@@ -103,6 +103,11 @@ class Commands(click.Group):
         """Run the command; the only place where its errors are caught."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as exc:
+            if exc.ctx is None and ctx.invoked_subcommand is not None:  # click forgets it now and then
+                command = click.Command(ctx.invoked_subcommand)
+                exc.ctx = click.Context(command, parent=ctx, info_name=command.name)
+            raise
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except KeyboardInterrupt:

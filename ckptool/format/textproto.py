@@ -5,6 +5,8 @@ The parser is protobuf's own, the one that TensorFlow uses, so both accept the s
 
 from __future__ import annotations
 
+import warnings
+
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
@@ -22,7 +24,10 @@ def merge_text(data: bytes, message: Message) -> None:
             in characters and both from 1, are in the error's text.
     """
     try:
-        text_format.Merge(data.decode("utf-8"), message)
+        with warnings.catch_warnings():
+            # Of escapes that do not exist, such as the \m in "C:\models": they stand for themselves.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            text_format.Merge(data.decode("utf-8"), message)
     except text_format.ParseError as exc:
         raise CorruptionError(_describe(exc, data)) from exc
     except UnicodeDecodeError as exc:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from ckptool.errors import CheckpointError
+from ckptool.errors import CheckpointError, CorruptionError
 from ckptool.format.filenames import (
     STATE_NAME,
     index_path,
@@ -39,7 +39,6 @@ def read_state(path: str) -> CheckpointState:
 
     Raises:
         CorruptionError: malformed (line and column are in the message), or it names no checkpoint.
-        UnsupportedError: another kind of file.
         FileError: it cannot be read.
     """
     data = read_file(path, MAX_STATE_SIZE)
@@ -48,7 +47,9 @@ def read_state(path: str) -> CheckpointState:
     except CheckpointError as exc:
         with open_input(path) as file:
             foreign = recognise(file, text=False)
-        raise foreign.error(path) if foreign is not None else exc.locate(path=path) from exc
+        if foreign is None:
+            raise exc.locate(path=path) from exc
+        raise CorruptionError(f"{foreign.fault} ({exc.fault})", path=path, remedy=foreign.remedy) from exc
 
 
 def find_state(directory: str, latest_filename: str | None = None) -> CheckpointState | None:

@@ -271,7 +271,10 @@ def _zip_with(name: str) -> Callable[[Path], None]:
 
 
 def _bytes(data: bytes) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(data) and None
+    def write(path: Path) -> None:
+        path.write_bytes(data)
+
+    return write
 
 
 RECORD = struct.pack("<Q", 5)

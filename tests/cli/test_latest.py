@@ -1,0 +1,220 @@
+"""`ckptool latest`: the newest checkpoint, or what keeps it from being usable."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ckptool.cli import commands
+from ckptool.ops.latest import latest_listed
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+KEEP = FIXTURES / "tutorial-keep"
+V1_SHARDED = FIXTURES / "v1-sharded"
+
+
+def run(*args: str | Path) -> Result:
+    return CliRunner().invoke(commands, ["latest", *map(str, args)])
+
+
+@pytest.fixture
+def keep(tmp_path: Path) -> Path:
+    shutil.copytree(KEEP, tmp_path / "keep")
+    return tmp_path / "keep"
+
+
+def test_the_newest(keep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run(keep)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{keep}/my_test_model-10000\n", "")
+    monkeypatch.chdir(keep)
+    assert run().stdout == "./my_test_model-10000\n"
+    assert run("--step").stdout == "10000\n"
+
+
+def test_v1_is_found_by_its_pattern() -> None:
+    result = run(V1_SHARDED)
+    assert result.stdout == f"{V1_SHARDED}/model.ckpt-7-?????-of-00003\n"
+    assert run(V1_SHARDED, "--step").stdout == "7\n"
+
+
+def test_none(tmp_path: Path) -> None:
+    for args in ([], ["--all"], ["--scan"], ["--step"], ["--scan", "--all"]):
+        result = run(tmp_path, *args)
+        assert (result.exit_code, result.output) == (1, "")
+    assert "no checkpoint" in run(tmp_path, "--verbose").stderr
+    result = run(tmp_path, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {
+        "schema": "ckptool.latest/1",
+        "directory": str(tmp_path),
+        "latest": None,
+        "checkpoints": [],
+    }
+
+
+def test_all(keep: Path) -> None:
+    result = run(keep, "--all")
+    assert result.exit_code == 0
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    assert [row[0] for row in rows] == [f"{keep}/my_test_model-{n}" for n in (7000, 8000, 9000, 10000)]
+    assert {tuple(row[4:]) for row in rows} == {("true", "true")}
+    size = sum(os.path.getsize(path) for path in keep.glob("my_test_model-7000.*"))
+    assert rows[0][1:4] == ["7000", str(os.path.getmtime(keep / "my_test_model-7000.index")), str(size)]
+    assert run(keep, "--all", "--step").stdout == "7000\n8000\n9000\n10000\n"
+
+
+def test_scan(keep: Path) -> None:
+    (keep / "checkpoint").unlink()
+    assert run(keep).exit_code == 1
+    assert run(keep, "--scan").stdout == f"{keep}/my_test_model-10000\n"
+    document = json.loads(run(keep, "--scan", "--json").stdout)
+    assert [c["step"] for c in document["checkpoints"]] == [3000, 5000, 7000, 8000, 9000, 10000]
+    assert not any(c["listed"] for c in document["checkpoints"])
+
+
+def test_scan_tells_what_is_listed(keep: Path) -> None:
+    document = json.loads(run(keep, "--scan", "--json").stdout)
+    assert [c["step"] for c in document["checkpoints"] if not c["listed"]] == [3000, 5000]
+
+
+def test_scan_keeps_to_the_base_name_of_the_state_file(keep: Path) -> None:
+    for file in keep.glob("my_test_model-3000.*"):
+        shutil.copyfile(
+            file, keep / f"best-99999{file.suffix if file.suffix != '.data-00000-of-00001' else ''}"
+        )
+    for file in keep.glob("my_test_model-3000.data*"):
+        shutil.copyfile(file, keep / f"best-99999{file.suffix}")
+    assert run(keep, "--scan").stdout == f"{keep}/my_test_model-10000\n"
+    (keep / "checkpoint").unlink()
+    result = run(keep, "--scan")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "several names (best, my_test_model)" in result.stderr
+    listing = run(keep, "--scan", "--all")
+    assert listing.exit_code == 0
+    assert len(listing.stdout.splitlines()) == 7
+
+
+def test_scan_passes_by_a_save_that_has_no_index_yet(keep: Path) -> None:
+    shutil.copyfile(
+        keep / "my_test_model-9000.data-00000-of-00001", keep / "my_test_model-11000.data-00000-of-00001"
+    )
+    assert run(keep, "--scan").stdout == f"{keep}/my_test_model-10000\n"
+    assert "11000" in run(keep, "--scan", "--all").stdout
+
+
+@pytest.mark.parametrize("args", [(), ("--scan",), ("--all",), ("--json",), ("--step",)])
+def test_an_incomplete_one(keep: Path, args: tuple[str, ...]) -> None:
+    shard = keep / "my_test_model-10000.data-00000-of-00001"
+    size = shard.stat().st_size
+    os.truncate(shard, size - 1)
+    result = run(keep, *args)
+    assert result.exit_code == 2
+    assert f"{shard} has {size - 1} bytes instead of {size}" in result.stderr
+    if args == ("--json",):
+        document = json.loads(result.stdout)
+        assert document["latest"] is None
+        assert [c["complete"] for c in document["checkpoints"]] == [True, True, True, False]
+    elif args != ("--all",):
+        assert result.stdout == ""
+
+
+def test_missing_files(keep: Path) -> None:
+    (keep / "my_test_model-10000.data-00000-of-00001").unlink()
+    result = run(keep)
+    assert result.exit_code == 2
+    assert "my_test_model-10000.data-00000-of-00001 is missing" in result.stderr
+    (keep / "my_test_model-10000.index").unlink()
+    result = run(keep)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "there are no files of that name" in result.stderr
+    assert "latest --scan" in result.stderr
+
+
+def test_a_directory_that_moved(keep: Path) -> None:
+    (keep / "checkpoint").write_text('model_checkpoint_path: "/home/user/my_test_model-9000"\n')
+    result = run(keep)
+    assert (result.exit_code, result.stdout) == (0, f"{keep}/my_test_model-9000\n")
+    assert result.stderr == (
+        f"ckptool: {keep}/checkpoint names /home/user/my_test_model-9000, which is not there; "
+        f"using {keep}/my_test_model-9000\n"
+    )
+    document = json.loads(run(keep, "--scan", "--json").stdout)
+    assert [c["step"] for c in document["checkpoints"] if c["listed"]] == [9000]
+
+
+@pytest.mark.parametrize("text", ["what is this\n", 'model_checkpoint_path: "m\n', "x: 1\n"])
+def test_an_unreadable_state_file(keep: Path, text: str) -> None:
+    (keep / "checkpoint").write_text(text)
+    for args in ((), ("--all",), ("--json",)):
+        result = run(keep, *args)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith(f"ckptool: error: {keep}/checkpoint: ")
+        assert "line 1, column" in result.stderr
+        assert result.stderr.count("\n") == 1
+    result = run(keep, "--scan")
+    assert (result.exit_code, result.stdout) == (0, f"{keep}/my_test_model-10000\n")
+    assert "going by the disk alone" in result.stderr
+
+
+def test_a_state_file_without_a_path(keep: Path) -> None:
+    (keep / "checkpoint").write_text("")
+    result = run(keep)
+    assert result.exit_code == 2
+    assert "is empty" in result.stderr
+
+
+def test_another_state_file(keep: Path) -> None:
+    (keep / "best").write_text('model_checkpoint_path: "my_test_model-5000"\n')
+    assert run(keep, "--latest-filename", "best").stdout == f"{keep}/my_test_model-5000\n"
+    assert run(keep, "--latest-filename", "nothing").exit_code == 1
+
+
+def test_timestamps(keep: Path) -> None:
+    (keep / "checkpoint").write_text(
+        'model_checkpoint_path: "my_test_model-5000"\n'
+        'all_model_checkpoint_paths: "my_test_model-3000"\n'
+        'all_model_checkpoint_paths: "my_test_model-5000"\n'
+        "all_model_checkpoint_timestamps: 1.5\n"
+        "all_model_checkpoint_timestamps: inf\n"
+    )
+    document = json.loads(run(keep, "--json").stdout)
+    assert [c["timestamp"] for c in document["checkpoints"]] == [1.5, "Infinity"]
+
+
+def test_a_name_without_step(tmp_path: Path) -> None:
+    for file in KEEP.glob("my_test_model-3000.*"):
+        shutil.copyfile(file, tmp_path / file.name.replace("my_test_model-3000", "best"))
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "best"\n')
+    assert run(tmp_path).exit_code == 0
+    result = run(tmp_path, "--step")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "has no step" in result.stderr
+
+
+def test_the_path_is_printed_as_it_is(tmp_path: Path) -> None:
+    directory = os.fsencode(tmp_path) + b"/a\n\\\xff\x1b"
+    shutil.copytree(KEEP, os.fsdecode(directory))
+    result = run(os.fsdecode(directory))
+    assert result.stdout_bytes == directory + b"/my_test_model-10000\n"
+    listing = run(os.fsdecode(directory), "--all").stdout.splitlines()
+    assert listing[-1].startswith(f"{tmp_path}/a\\n\\\\\\xff\\x1b/my_test_model-10000\t")
+
+
+def test_no_such_directory(tmp_path: Path) -> None:
+    result = run(tmp_path / "nowhere")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"ckptool: error: {tmp_path}/nowhere: no such directory\n"
+    assert run(KEEP / "checkpoint").exit_code == 2
+
+
+def test_the_result_has_the_keys_of_the_json(keep: Path) -> None:
+    result = latest_listed(str(keep))
+    document = json.loads(run(keep, "--json").stdout)
+    assert (result.directory, result.latest) == (document["directory"], document["latest"])
+    for checkpoint, fields in zip(result.checkpoints, document["checkpoints"], strict=True):
+        assert {key: getattr(checkpoint, key) for key in fields} == fields

@@ -1,0 +1,102 @@
+"""Lines, tables and JSON: nothing is cut, nothing unsafe gets through."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ckptool.cli.output import Column, Output, field_text, human_bytes, json_document, jsonable
+from ckptool.format.dtypes import DType
+from ckptool.format.names import unprintable
+
+any_text = st.text(st.characters(codec=None, exclude_categories=()))
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (1024**2 - 1, "1.0 MiB"),
+        (2**62, "4.0 EiB"),
+    ],
+)
+def test_sizes(count: int, text: str) -> None:
+    assert human_bytes(count) == text
+
+
+def test_fields() -> None:
+    assert [field_text(v) for v in (None, True, False, 0, 1.5, "a")] == ["", "true", "false", "0", "1.5", "a"]
+
+
+@given(st.lists(st.lists(any_text, min_size=3, max_size=3), max_size=5))
+def test_lines_can_be_read_back(rows: list[list[str]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        written: list[str] = []
+        patch.setattr(Output, "text", lambda self, text: written.append(text))
+        Output().lines(rows)
+    lines = "".join(written).split("\n")[:-1]
+    assert [[unprintable(field) for field in line.split("\t")] for line in lines] == rows
+
+
+@dataclass
+class Value:
+    name: str
+    value: object
+
+
+def test_json_values() -> None:
+    fields = {
+        "floats": [1.5, math.nan, math.inf, -math.inf],
+        "complex": 1 - 2j,
+        "bytes": [b"text \xc3\xa9", b"\xff"],
+        "dtype": DType.bfloat16,
+        "plain": (True, None, 3, "é\x1b"),
+        "items": iter([Value("a\udcff", {"k": ()}), Value("b\\", 2)]),
+        "none": iter(()),
+    }
+    text = "".join(json_document("test", fields))
+    assert text.isascii()
+    assert json.loads(text) == {
+        "schema": "ckptool.test/1",
+        "floats": [1.5, "NaN", "Infinity", "-Infinity"],
+        "complex": [1.0, -2.0],
+        "bytes": ["text é", {"base64": "/w=="}],
+        "dtype": "bfloat16",
+        "plain": [True, None, 3, "é\x1b"],
+        "items": [
+            {"name": "a\\xff", "name_base64": "Yf8=", "value": {"k": []}},
+            {"name": "b\\", "value": 2},
+        ],
+        "none": [],
+    }
+
+
+@given(any_text)
+def test_any_text_makes_valid_json(text: str) -> None:
+    encoded = json.dumps(jsonable({"name": text, "list": [text]}))
+    encoded.encode("ascii")
+    json.loads(encoded)["name"].encode("utf-8")
+
+
+@pytest.mark.parametrize("rows", [1, 3000])
+def test_tables_fold_and_align(
+    rows: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    name = "scope/[red]variable[/red]" * 8 + "\x1b[31m"
+    columns = [Column("name"), Column("bytes", right=True)]
+    Output(no_color=True).table(columns, [(name, 1234567)] * rows, "total")
+    output = capsys.readouterr().out
+    assert "1,234,567" in output
+    assert "\x1b" not in output
+    assert output.endswith("total\n")
+    folded = "".join(line.split("  ")[0] for line in output.splitlines()[1:-1])
+    assert folded == (name.removesuffix("\x1b[31m") + "\\x1b[31m") * rows
