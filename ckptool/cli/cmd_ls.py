@@ -141,18 +141,11 @@ def _slice_fields(
 ) -> Iterator[tuple[str, ...]]:
     """A line for each stored slice; a tensor stored whole is one slice without a specification."""
     for tensor in listing.tensors:
-        if not tensor.slices:
-            whole = (tensor.bytes, tensor.shard, tensor.offset, _hex(tensor.crc32c)) if long else ()
-            yield (*_fields(tensor), "", *map(field_text, whole))
-        for part in parts.get(tensor.name, ()):
-            place = (part.bytes, part.shard, part.offset, _hex(part.crc32c)) if long else ()
-            yield (
-                tensor.name,
-                tensor.dtype.name,
-                format_shape(part.shape),
-                part.slice,
-                *map(field_text, place),
-            )
+        pieces: list[TensorInfo | SliceInfo] = [*parts.get(tensor.name, ())] or [tensor]
+        for piece in pieces:
+            fields = (tensor.name, tensor.dtype.name, format_shape(piece.shape), getattr(piece, "slice", ""))
+            place = (piece.bytes, *_place(piece, long)) if long else ()
+            yield (*fields, *map(field_text, place))
 
 
 def _print_table(listing: Listing, parts: dict[str, list[SliceInfo]], output: Output, *, long: bool) -> None:
@@ -160,18 +153,23 @@ def _print_table(listing: Listing, parts: dict[str, list[SliceInfo]], output: Ou
     columns += [Column("bytes", right=True)]
     if long:
         columns += [Column("shard", right=True), Column("offset", right=True), Column("crc32c")]
-        columns += [Column("slices", right=True)]
+    # 80 columns have room for one more only where it says something.
+    with_count = long and not parts and any(tensor.slices for tensor in listing.tensors)
+    if with_count:
+        columns.append(Column("slices", right=True))
     rows: list[tuple[str | int | None, ...]] = []
     for tensor in listing.tensors:
-        place: tuple[str | int | None, ...] = ()
-        if long:
-            place = (tensor.shard, tensor.offset, _hex(tensor.crc32c), tensor.slices or None)
-        rows.append((*_fields(tensor), tensor.parameters, human_bytes(tensor.bytes), *place))
+        count = (tensor.slices or None,) if with_count else ()
+        size = human_bytes(tensor.bytes)
+        rows.append((*_fields(tensor), tensor.parameters, size, *_place(tensor, long), *count))
         for part in parts.get(tensor.name, ()):
-            place = (part.shard, part.offset, _hex(part.crc32c), None) if long else ()
-            size = None if part.bytes is None else human_bytes(part.bytes)
-            rows.append((f"  {part.slice}", None, format_shape(part.shape), None, size, *place))
+            size = "" if part.bytes is None else human_bytes(part.bytes)
+            rows.append((f"  {part.slice}", None, format_shape(part.shape), None, size, *_place(part, long)))
     total = listing.total
     tensors = "1 tensor" if total.tensors == 1 else f"{total.tensors:,} tensors"
     footer = f"{tensors}, {total.parameters:,} parameters, {human_bytes(total.bytes)}"
     output.table(columns, rows, footer)
+
+
+def _place(info: TensorInfo | SliceInfo, long: bool) -> tuple[str | int | None, ...]:
+    return (info.shard, info.offset, _hex(info.crc32c)) if long else ()

@@ -12,6 +12,9 @@ from ckptool.format.names import unprintable
 # Comparing a name with every other is quadratic in their length: beyond this many, only likely ones are.
 _MAX_COMPARED = 2000
 
+# So few names are told in full when none is like the one asked for.
+_FEW = 5
+
 
 def pattern_regex(pattern: str) -> re.Pattern[str]:
     """A pattern, for `fullmatch`: `*` and `?` are special, `*` crosses `/`, brackets are plain."""
@@ -101,7 +104,12 @@ def nearest_names(wanted: str, names: Iterable[str], count: int = 3) -> list[str
 
 def no_such_tensor(wanted: str, names: Iterable[str], checkpoint: str) -> NotFoundError:
     """The error for a name that is not there, with the nearest that are."""
-    near = nearest_names(wanted, names)
-    remedy = f"did you mean {', '.join(near)}?" if near else "list the names with 'ckptool ls'"
+    everything = list(names)
+    if near := nearest_names(wanted, everything):
+        remedy = f"did you mean {' or '.join(near)}?"
+    elif 0 < len(everything) <= _FEW:
+        remedy = f"there are only {', '.join(everything)}"
+    else:
+        remedy = "list the names with 'ckptool ls'"
     what = "tensor matches" if is_pattern(wanted) else "tensor named"
     return NotFoundError(f"no {what} {wanted}", path=checkpoint, remedy=remedy)

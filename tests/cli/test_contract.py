@@ -15,20 +15,16 @@ from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner, Result
 
 from ckptool import __version__
 from ckptool.cli import COMMANDS, commands
 from ckptool.errors import CorruptionError
+from tests.cli.runner import run
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "fixtures"
 V2 = FIXTURES / "tutorial-w1-w2"
 PROGRAM = [sys.executable, "-m", "ckptool"]
-
-
-def run(*args: str | Path) -> Result:
-    return CliRunner().invoke(commands, list(map(str, args)), prog_name="ckptool")
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -164,7 +160,7 @@ def test_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("ckptool.cli.cmd_latest.latest_listed", interrupt)
     result = run("latest")
-    assert (result.exit_code, result.output) == (130, "")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
 
 
 SLOW = """

@@ -8,10 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from ckptool.cli import commands
 from ckptool.ops.latest import latest_listed
+from tests.cli import runner
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 KEEP = FIXTURES / "tutorial-keep"
@@ -19,7 +19,7 @@ V1_SHARDED = FIXTURES / "v1-sharded"
 
 
 def run(*args: str | Path) -> Result:
-    return CliRunner().invoke(commands, ["latest", *map(str, args)])
+    return runner.run("latest", *args)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_v1_is_found_by_its_pattern() -> None:
 def test_none(tmp_path: Path) -> None:
     for args in ([], ["--all"], ["--scan"], ["--step"], ["--scan", "--all"]):
         result = run(tmp_path, *args)
-        assert (result.exit_code, result.output) == (1, "")
+        assert (result.exit_code, result.stdout, result.stderr) == (1, "", "")
     assert "no checkpoint" in run(tmp_path, "--verbose").stderr
     result = run(tmp_path, "--json")
     assert result.exit_code == 1
