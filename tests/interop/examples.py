@@ -1,4 +1,4 @@
-"""Real checkpoints from public repositories, with TensorFlow's own reading in a manifest, where there are any."""
+"""Real checkpoints from public repositories, with what TensorFlow read from them, where there are any."""
 
 from __future__ import annotations
 
