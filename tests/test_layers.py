@@ -25,8 +25,11 @@ FILES = "ckptool.wire.files"
 MAX_FUNCTION_LINES = 60
 MAX_MODULE_LINES = 400
 
-# What others may take from `os` and `os.path`: text and types; nothing that asks about a file.
-OS_PURE = {"PathLike", "fsdecode", "fsencode", "fspath", "path", "sep", "altsep", "pathsep"}
+# What others may take from `os` and `os.path`: text, types, processors; nothing that asks about a file.
+OS_PURE = {
+    "PathLike", "fsdecode", "fsencode", "fspath", "path", "sep", "altsep", "pathsep",
+    "cpu_count", "sched_getaffinity",
+}  # fmt: skip
 OS_PATH_PURE = {
     "abspath", "basename", "commonpath", "commonprefix", "dirname", "isabs", "join", "normpath",
     "relpath", "sep", "split", "splitext",

@@ -142,16 +142,19 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-        for number, column in enumerate(columns):
-            width = max([len(column.heading), *(len(row[number]) for row in cells)])
+        console = self.console()
+        headings = [column.heading for column in columns]
+        widths = [max(map(len, texts)) for texts in zip(headings, *cells, strict=True)]
+        gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= console.width else 1
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, gap, 0, 0))
+        for column, width in zip(columns, widths, strict=True):
             if column.right:
                 table.add_column(Text(column.heading), justify="right", no_wrap=True, min_width=width)
             else:
                 table.add_column(Text(column.heading), overflow="fold", min_width=min(width, 12))
         for row in cells:
             table.add_row(*map(Text, row))
-        self.console().print(table, crop=False)
+        console.print(table, crop=False)
 
     def console(self) -> Console:
         """A rich console on stdout that takes nothing in a text for markup, and knows about --no-color."""
