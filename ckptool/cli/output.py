@@ -145,7 +145,9 @@ class Output:
         console = self.console()
         headings = [column.heading for column in columns]
         widths = [max(map(len, texts)) for texts in zip(headings, *cells, strict=True)]
-        gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= console.width else 1
+        # Closer together if that saves folding.
+        spare = console.width - sum(widths)
+        gap = 1 if len(widths) - 1 <= spare < 2 * (len(widths) - 1) else 2
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, gap, 0, 0))
         for column, width in zip(columns, widths, strict=True):
             if column.right:
