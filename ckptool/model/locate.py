@@ -260,6 +260,8 @@ def _none_in(directory: str, found: list[FoundCheckpoint]) -> CheckpointError:
 def _not_found(path: str) -> CheckpointError:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
         return UnsupportedError("is a URL", path=path, remedy="download its files and name the copy")
+    if exists(path):
+        return UnsupportedError("is neither a regular file nor a directory", path=path)
     directory, name = split_path(path)
     if not is_directory(directory or "."):
         return NotFoundError(f"no such checkpoint: there is no directory {directory}", path=path)

@@ -361,3 +361,8 @@ def test_an_unfinished_file(tmp_path: Path) -> None:
     (tmp_path / "m.index.tempstate123").write_bytes(b"\x01\x02\xff")
     with pytest.raises(CorruptionError, match="did not finish"):
         locate(tmp_path / "m.index.tempstate123")
+
+
+def test_a_device_is_named_as_what_it_is() -> None:
+    with pytest.raises(UnsupportedError, match="neither a regular file"):
+        locate("/dev/null")
