@@ -30,7 +30,7 @@ from ckptool.wire.message import (
     length_field,
     varint_field,
 )
-from ckptool.wire.varint import encode_varint, read_varint
+from ckptool.wire.varint import encode_varint, read_varint, take
 
 HEADER_KEY = b""
 VERSION = 1  # kTensorBundleVersion; no release has written or demanded another
@@ -171,9 +171,10 @@ class EntryDecoder:
         key = value[:end]
         found = self._heads.get(key)
         if found is None:
-            if end > len(value):
-                return DType.invalid, (), 0
-            found = self._heads[key] = DType(value[1]), decode_shape(key[4:])
+            try:
+                found = self._heads[key] = DType(value[1]), decode_shape(take(value, 4, value[3]))
+            except CorruptionError:
+                return DType.invalid, (), 0  # decoding the whole entry will say what is wrong
         return found[0], found[1], end
 
     def decode(self, value: bytes) -> BundleEntry:

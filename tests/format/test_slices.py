@@ -118,6 +118,17 @@ def test_overlaps_are_found(case: tuple[tuple[int, ...], list[Box]]) -> None:
         assert boxes[first].intersect(boxes[second]) is not None
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_many_slices_take_no_quadratic_time(axis: int) -> None:
+    def box(i: int) -> Box:
+        start = [0, 0]
+        start[axis] = i
+        return Box((start[0], start[1]), (1, 1000) if axis == 0 else (1000, 1))
+
+    assert find_overlap([box(i) for i in range(20_000)]) is None
+    assert find_overlap([*(box(i) for i in range(20_000)), box(7)]) == (7, 20_000)
+
+
 @given(boxes_in())
 def test_what_boxes_have_in_common(case: tuple[tuple[int, ...], list[Box]]) -> None:
     shape, boxes = case
