@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from ckptool.errors import CorruptionError
 from ckptool.format.proto.meta_graph_pb2 import MetaGraphDef, SavedModel
 from ckptool.format.proto.object_graph_pb2 import TrackableObjectGraph
+from ckptool.format.proto.variable_pb2 import VariableDef
 from ckptool.format.textproto import merge_text
 
 _MessageT = TypeVar("_MessageT", bound=Message)
@@ -47,6 +48,31 @@ def parse_object_graph(data: bytes) -> TrackableObjectGraph:
     Node ids are not checked: a child or a slot may name a node that is not there.
     """
     return _parse_binary(data, TrackableObjectGraph())
+
+
+def variable_key(variable: VariableDef) -> str:
+    """The name under which a Saver stores a variable unless it was given names of its own.
+
+    Of a part of a partitioned variable, the name of the whole.
+    """
+    return variable.save_slice_info_def.full_name or variable.variable_name.removesuffix(":0")
+
+
+def collected_keys(graph: MetaGraphDef, collection: str) -> set[str]:
+    """The `variable_key` of each variable in a collection; none if there is no such collection.
+
+    Elements that are no variables are left out.
+    """
+    if collection not in graph.collection_def:  # looking it up would add it
+        return set()
+    elements = graph.collection_def[collection]
+    keys = {name.removesuffix(":0") for name in elements.node_list.value}
+    for data in elements.bytes_list.value:
+        try:
+            keys.add(variable_key(_parse_binary(data, VariableDef())))
+        except CorruptionError:
+            continue
+    return keys
 
 
 def _parse_either(data: bytes, message: _MessageT) -> _MessageT:
