@@ -22,6 +22,14 @@ def decode_name(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
+def decode_names(names: list[bytes]) -> list[str]:
+    """`decode_name` of each, quick where all are UTF-8."""
+    try:
+        return [*map(bytes.decode, names)]
+    except UnicodeDecodeError:
+        return [*map(decode_name, names)]
+
+
 def encode_name(name: str) -> bytes:
     """The bytes of a name: what `decode_name` got, also for names that are no UTF-8.
 

@@ -41,9 +41,9 @@ class BundleStore:
         """Whether there is a tensor of that name; reads one block of the index."""
         return self.bundle.entry(key) is not None
 
-    def heads(self) -> Iterator[tuple[bytes, DType, Shape]]:
-        """Name, dtype and shape of every tensor."""
-        return self.bundle.heads()
+    def head_lists(self) -> Iterator[tuple[list[bytes], list[tuple[DType, Shape]]]]:
+        """Names, dtypes and shapes, a block of the index at a time."""
+        return self.bundle.head_lists()
 
     def infos(self) -> Iterator[TensorInfo]:
         """Every tensor, its slices looked up if it is partitioned."""

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from ckptool.errors import CheckpointError
-from ckptool.format.bundle import HEADER_KEY, Bundle, EntryDecoder
+from ckptool.format.bundle import Bundle
 from ckptool.format.filenames import meta_path
 from ckptool.format.sstable import Table
 from ckptool.model.location import Location
@@ -69,11 +69,8 @@ def _inspect_shards(bundle: Bundle, missing: list[str]) -> int:
 def _needed_lengths(bundle: Bundle) -> dict[int, int]:
     """How long each shard has to be for the entries that lie in it."""
     lengths: dict[int, int] = defaultdict(int)
-    decode = EntryDecoder().decode
-    for key, value in bundle.table.items():
-        if key != HEADER_KEY:
-            entry = decode(value)
-            # A full entry of a partitioned tensor has no bytes, and an empty one needs none.
-            if entry.size:
-                lengths[entry.shard_id] = max(lengths[entry.shard_id], entry.offset + entry.size)
+    for _, entry in bundle.stored_entries():
+        # A full entry of a partitioned tensor has no bytes, and an empty one needs none.
+        if entry.size:
+            lengths[entry.shard_id] = max(lengths[entry.shard_id], entry.offset + entry.size)
     return lengths

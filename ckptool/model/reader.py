@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ckptool.errors import NotFoundError
 from ckptool.format.dtypes import DType
-from ckptool.format.names import decode_name, encode_name
+from ckptool.format.names import decode_names, encode_name
 from ckptool.format.shape import Shape
 from ckptool.model.bundle_store import BundleStore
 from ckptool.model.info import SliceInfo, TensorInfo
@@ -78,8 +78,13 @@ class CheckpointReader:
 
     def heads(self) -> Iterator[tuple[str, DType, Shape]]:
         """Name, dtype and shape of every tensor, in bytewise order of names: the cheapest listing."""
-        for key, dtype, shape in self.store.heads():
-            yield decode_name(key), dtype, shape
+        for names, heads in self._head_lists():
+            for name, (dtype, shape) in zip(names, heads, strict=True):
+                yield name, dtype, shape
+
+    def _head_lists(self) -> Iterator[tuple[list[str], list[tuple[DType, Shape]]]]:
+        for keys, heads in self.store.head_lists():
+            yield decode_names(keys), heads
 
     def tensor(self, name: str) -> TensorInfo:
         """What is known of one tensor; NotFoundError if there is none of that name."""
@@ -94,11 +99,17 @@ class CheckpointReader:
 
     def get_variable_to_shape_map(self) -> dict[str, list[int]]:
         """Name -> shape of every tensor, partitioned ones with their full shape."""
-        return {name: list(shape) for name, _, shape in self.heads()}
+        shapes: dict[str, list[int]] = {}
+        for names, heads in self._head_lists():
+            shapes.update(zip(names, [[*shape] for _, shape in heads], strict=True))
+        return shapes
 
     def get_variable_to_dtype_map(self) -> dict[str, DType]:
         """Name -> element type of every tensor."""
-        return {name: dtype for name, dtype, _ in self.heads()}
+        dtypes: dict[str, DType] = {}
+        for names, heads in self._head_lists():
+            dtypes.update(zip(names, [dtype for dtype, _ in heads], strict=True))
+        return dtypes
 
     def debug_string(self) -> bytes:
         """One line for each tensor, as TensorFlow's reader prints them: `name (DT_FLOAT) [784,200]`."""

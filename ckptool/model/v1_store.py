@@ -37,10 +37,9 @@ class V1Store:
         """Whether there is a tensor of that name."""
         return key in self.saved.tensors
 
-    def heads(self) -> Iterator[tuple[bytes, DType, Shape]]:
-        """Name, dtype and shape of every tensor."""
-        for key, tensor in self.saved.tensors.items():
-            yield key, tensor.dtype, tensor.shape
+    def head_lists(self) -> Iterator[tuple[list[bytes], list[tuple[DType, Shape]]]]:
+        """Names, dtypes and shapes, all at once: the metadata is in memory."""
+        yield [*self.saved.tensors], [(tensor.dtype, tensor.shape) for tensor in self.saved.tensors.values()]
 
     def infos(self) -> Iterator[TensorInfo]:
         """Every tensor; the sizes of string tensors are read from their values."""
