@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ckptool.model.info import TensorInfo
     from ckptool.model.load import list_variables, load_checkpoint, load_variable
     from ckptool.model.reader import CheckpointReader
+    from ckptool.model.save import save_checkpoint
+    from ckptool.model.writer import CheckpointWriter
 
 __version__ = "0.1.0"
 
@@ -32,6 +34,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointReader",
     "CheckpointState",
+    "CheckpointWriter",
     "CorruptionError",
     "DType",
     "FileError",
@@ -47,6 +50,7 @@ __all__ = [
     "list_variables",
     "load_checkpoint",
     "load_variable",
+    "save_checkpoint",
 ]
 
 _HOMES = {
@@ -65,6 +69,8 @@ _HOMES = {
     "ckptool.model.info": ("TensorInfo",),
     "ckptool.model.load": ("list_variables", "load_checkpoint", "load_variable"),
     "ckptool.model.reader": ("CheckpointReader",),
+    "ckptool.model.save": ("save_checkpoint",),
+    "ckptool.model.writer": ("CheckpointWriter",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

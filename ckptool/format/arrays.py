@@ -9,12 +9,13 @@ import functools
 import math
 import operator
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ckptool.errors import UnsupportedError
+from ckptool.errors import RequestError, UnsupportedError
 from ckptool.format.dtypes import DType
 from ckptool.format.shape import Shape, format_shape
 from ckptool.format.slices import Box
@@ -138,6 +139,39 @@ def check_numpy(shape: Shape, item_size: int) -> None:
 
 
 _MAX_NUMPY_RANK = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+
+
+_CHUNK = 1 << 20  # elements that are converted at a time
+
+
+@functools.cache
+def dtype_of(numpy: np.dtype[Any]) -> DType:
+    """The type under which TensorFlow stores arrays of this numpy type, of any byte order.
+
+    RequestError for a type that has none: dates, records, long doubles.
+    """
+    if numpy.kind in "OSU":
+        return DType.string
+    name = numpy.name
+    if name in DType.__members__ and numpy_dtype(DType[name]) == numpy.newbyteorder("="):
+        return DType[name]
+    raise RequestError(f"TensorFlow has no type for arrays of {numpy}")
+
+
+def number_chunks(array: Array, dtype: DType) -> Iterator[memoryview]:
+    """The bytes of an array of numbers as a V2 shard holds them, little-endian, in pieces.
+
+    An array whose memory is already that is not copied; of any other, one piece at a time.
+    """
+    bits = _SUB_BYTE_BITS.get(dtype)
+    native = array.dtype.newbyteorder("<")
+    if bits is None and array.flags.c_contiguous and array.dtype == native:
+        if array.size:
+            yield array.reshape(-1).view(np.uint8).data
+        return
+    for start in range(0, array.size, _CHUNK):
+        piece = array.flat[start : start + _CHUNK].astype(native, copy=False).view(np.uint8)
+        yield (piece if bits is None else piece & ((1 << bits) - 1)).data
 
 
 def stored_bytes(array: Array) -> memoryview:

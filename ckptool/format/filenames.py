@@ -99,6 +99,11 @@ def _shard_name(match: re.Match[str] | None) -> ShardName | None:
     return name if name.shard < name.total else None
 
 
+def temporary_path(path: str, number: int = 0) -> str:
+    """Where a file is written before it is moved to `path`: a name that TensorFlow's leftovers have too."""
+    return f"{path}.tempstate{number}"
+
+
 def strip_temporary(name: str) -> str | None:
     """The name a file will get when TensorFlow has written all of it; None if it has its final name."""
     match = _TEMPORARY.fullmatch(name)

@@ -49,12 +49,13 @@ def decode_strings(data: bytes, count: int, *, big_endian: bool) -> tuple[list[b
     return elements, crc32c(memoryview(data)[pos - sum(lengths) : pos], crc)
 
 
-def encode_strings(elements: list[bytes]) -> tuple[bytes, int]:
-    """The stored bytes of a string tensor, little-endian, and the CRC-32C (unmasked) of its entry."""
+def encode_strings(elements: list[bytes], *, big_endian: bool = False) -> tuple[bytes, int]:
+    """The stored bytes of a string tensor, and the CRC-32C (unmasked) of its entry."""
+    order: _Order = "big" if big_endian else "little"
     crc = 0
     for element in elements:
-        crc = crc32c(_fixed_width(len(element), "little"), crc)
-    check = mask(crc).to_bytes(4, "little")
+        crc = crc32c(_fixed_width(len(element), order), crc)
+    check = mask(crc).to_bytes(4, order)
     body = b"".join(elements)
     head = b"".join(encode_varint(len(element)) for element in elements)
     return head + check + body, crc32c(body, crc32c(check, crc))

@@ -1,4 +1,4 @@
-"""The file system, and the only module that touches it: positioned reads, listings, atomic replacement."""
+"""The file system: positioned reads, listings, atomic replacement; `wire.changes` is the other half."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
 @contextlib.contextmanager
-def _refusals(path: str) -> Iterator[None]:
+def refusals(path: str) -> Iterator[None]:
     """Turn what the operating system refuses into FileError naming `path`."""
     try:
         yield
@@ -47,7 +47,7 @@ class InputFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        with _refusals(path):
+        with refusals(path):
             # O_NONBLOCK: opening a FIFO that someone put here must not wait for a writer.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             status = os.fstat(self._fd)
@@ -61,7 +61,7 @@ class InputFile:
         """Exactly `size` bytes at `offset`; CorruptionError if the file does not hold them all."""
         self._check(offset, size)
         if size <= _MAX_READ:
-            with _refusals(self.path):
+            with refusals(self.path):
                 data = os.pread(self._fd, size, offset)
             if len(data) == size:
                 return data
@@ -74,7 +74,7 @@ class InputFile:
         self._check(offset, len(buffer))
         done = 0
         while done < len(buffer):
-            with _refusals(self.path):
+            with refusals(self.path):
                 count = os.preadv(self._fd, [buffer[done : done + _MAX_READ]], offset + done)
             if count == 0:
                 raise CorruptionError(
@@ -87,6 +87,10 @@ class InputFile:
             raise CorruptionError(
                 f"{size} bytes wanted at byte {offset}, but the file has only {self.size}", path=self.path
             )
+
+    def fileno(self) -> int:
+        """The descriptor, for calls that copy from one file to another."""
+        return self._fd
 
     def close(self) -> None:
         """Close the file; closing twice does nothing."""
@@ -123,7 +127,7 @@ def open_input(path: StrPath) -> InputFile:
 
 def _status(path: str) -> os.stat_result | None:
     """stat() that answers None where there is nothing; what may not be looked at is a FileError."""
-    with _refusals(path):
+    with refusals(path):
         try:
             return os.stat(path)
         except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -160,7 +164,7 @@ def exists(path: str) -> bool:
 def list_directory(path: str) -> list[DirectoryEntry]:
     """What is in the directory, sorted by name; entries that vanish meanwhile are left out."""
     entries = []
-    with _refusals(path), os.scandir(path) as found:
+    with refusals(path), os.scandir(path) as found:
         for entry in found:
             try:
                 status = entry.stat()
@@ -197,16 +201,16 @@ def replacing(path: StrPath) -> Iterator[int]:
     """
     target = os.fspath(path)
     temporary = f"{target}.{os.getpid()}-{threading.get_ident()}.tmp"
-    with _refusals(target):
+    with refusals(target):
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with contextlib.closing(_Descriptor(fd)):
             yield fd
-            with _refusals(target):
+            with refusals(target):
                 with contextlib.suppress(FileNotFoundError):
                     os.fchmod(fd, stat.S_IMODE(os.stat(target).st_mode))
                 os.fsync(fd)
-        with _refusals(target):
+        with refusals(target):
             os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -232,13 +236,13 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
 
 def replace_file(path: StrPath, data: bytes | memoryview) -> None:
     """Give `path` the contents `data`, atomically and durably (see `replacing`)."""
-    with replacing(path) as fd, _refusals(os.fspath(path)):
+    with replacing(path) as fd, refusals(os.fspath(path)):
         write_all(fd, data)
 
 
 def sync_directory(path: str) -> None:
     """Make the names in a directory durable."""
-    with _refusals(path):
+    with refusals(path):
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)

@@ -1,0 +1,187 @@
+"""Staging: the files of one checkpoint, made beside their places and moved there when all are whole.
+
+The temporary names are fixed, so that a run takes over what one that was killed left
+behind; a lock on the index's temporary keeps two living ones apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from ckptool.errors import CheckpointError, FileError, RequestError
+from ckptool.format.filenames import (
+    META_SUFFIX,
+    STATE_NAME,
+    index_path,
+    parse_data_name,
+    strip_temporary,
+    temporary_path,
+)
+from ckptool.model.location import split_path
+from ckptool.wire.changes import (
+    OutputFile,
+    claim_output,
+    copy_file,
+    create_output,
+    link_file,
+    make_directory,
+    remove_directory,
+    remove_file,
+    rename_file,
+)
+from ckptool.wire.files import is_directory, list_directory, sync_directory
+
+Advance = Callable[[int], object]
+
+
+class Staging:
+    """New files for the prefix `prefix`. Leave it by `close` after the last step, or by `abandon`.
+
+    Attributes:
+        prefix: of the checkpoint.
+        index: the new index, open for writing.
+        resumed: whether another run on this prefix was killed before it was done.
+        placed: what is in its place.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        """Claim the prefix; its directory is made if only that is missing, as TensorFlow does.
+
+        Raises:
+            RequestError: another process is writing this checkpoint, or it can have no such name.
+            FileError: the directory cannot be written to.
+        """
+        check_prefix(prefix)
+        self.prefix = prefix
+        self.directory, self._name = split_path(prefix)
+        self._open: dict[str, OutputFile] = {}
+        self._staged: list[str] = []
+        self.placed: list[str] = []
+        self._made_directory = self._make_directory()
+        self._index_path = index_path(prefix)
+        try:
+            index = claim_output(temporary_path(self._index_path))
+            if index is None:
+                raise RequestError("another process is writing this checkpoint", path=prefix)
+        except BaseException:
+            self._remove_directory()
+            raise
+        self.index = index
+        self.resumed = index.found
+        self._open[self._index_path] = index
+        self._staged.append(self._index_path)
+        if index.found:
+            self._remove_temporaries()
+
+    def _make_directory(self) -> bool:
+        directory = self.directory or "."
+        if is_directory(directory):
+            return False
+        make_directory(directory)
+        return True
+
+    def _remove_directory(self) -> None:
+        if self._made_directory:
+            with contextlib.suppress(FileError):
+                remove_directory(self.directory)
+
+    def _remove_temporaries(self) -> None:
+        """Remove what a killed run has staged; the index's own is in use."""
+        for path in self.members():
+            final = strip_temporary(path)
+            if final is not None and path == temporary_path(final) and final != self._index_path:
+                remove_file(path)
+
+    def members(self) -> list[str]:
+        """The data shards and the graph of this prefix that are there, temporary ones included.
+
+        A graph whose name another prefix would give it too (`q-5-of-10` has `q.meta`) is none.
+        """
+        graph = self.prefix + META_SUFFIX
+        found = []
+        for entry in list_directory(self.directory or "."):
+            path = self.directory + entry.name
+            final = strip_temporary(path) or path
+            shard = parse_data_name(final)
+            if final == graph or (shard is not None and shard.prefix == self.prefix):
+                found.append(path)
+        return found
+
+    def create(self, path: str) -> OutputFile:
+        """A new file that will be at `path`."""
+        self._staged.append(path)
+        self._open[path] = create_output(temporary_path(path))
+        return self._open[path]
+
+    def copy(self, source: str, path: str, advance: Advance = int) -> None:
+        """A copy of `source` that will be at `path`; the kernel copies, or blocks are shared."""
+        self._staged.append(path)
+        copy_file(source, temporary_path(path), advance)
+
+    def link(self, source: str, path: str) -> None:
+        """A hard link to `source` that will be at `path`."""
+        self._staged.append(path)
+        link_file(source, temporary_path(path))
+
+    def finish(self, mode_of: str | None = None) -> None:
+        """Make durable what was written; with `mode_of`, new files get the permissions of that one."""
+        for file in self._open.values():
+            if mode_of is not None:
+                file.take_mode(mode_of)
+            file.sync()
+            # The index stays open: its lock is held to the end.
+            if file is not self.index:
+                file.close()
+
+    def place(self, path: str) -> None:
+        """Move a staged file to its place; the index last of all."""
+        rename_file(temporary_path(path), path)
+        self._staged.remove(path)
+        self.placed.append(path)
+
+    def place_all(self) -> None:
+        """Move everything to its place, the index when all else is durable there."""
+        others = [path for path in self._staged if path != self._index_path]
+        for path in others:
+            self.place(path)
+        if others:
+            self.sync()
+        self.place(self._index_path)
+        self.sync()
+
+    def sync(self) -> None:
+        """Make the names in the directory durable."""
+        sync_directory(self.directory or ".")
+
+    def close(self) -> None:
+        """Give up the claim; whatever is in place stays."""
+        for file in self._open.values():
+            file.close()
+
+    def abandon(self) -> None:
+        """Undo what can be undone: nothing staged stays, and nothing that was placed."""
+        for path in (*reversed(self.placed), *map(temporary_path, reversed(self._staged))):
+            with contextlib.suppress(FileError):
+                remove_file(path)
+        with contextlib.suppress(CheckpointError):
+            self.close()
+        self._remove_directory()
+
+
+def check_prefix(prefix: str) -> None:
+    """RequestError if no checkpoint can be written under this prefix."""
+    name = split_path(prefix)[1]
+    if not name or name in (".", ".."):
+        raise RequestError(
+            "names a directory, not a checkpoint",
+            path=prefix or ".",
+            remedy=f"add a name for it, as in {os.path.join(prefix, 'model.ckpt')}",
+        )
+    if name == STATE_NAME:
+        raise RequestError(
+            f"'{STATE_NAME}' is the name of the file that lists checkpoints",
+            path=prefix,
+            remedy="take another",
+        )

@@ -1,0 +1,201 @@
+"""CheckpointWriter: a new V2 checkpoint, tensor by tensor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptool.errors import CorruptionError, RequestError
+from ckptool.format.arrays import Array, dtype_of, number_chunks, numpy_dtype
+from ckptool.format.bundle import BundleEntry, BundleHeader
+from ckptool.format.bundle_write import ShardWriter, write_index
+from ckptool.format.dtypes import DType
+from ckptool.format.names import encode_name
+from ckptool.format.shape import Shape, check_shape
+from ckptool.format.slices import (
+    Box,
+    Extent,
+    TensorSlice,
+    find_overlap,
+    format_slice,
+    resolve_slice,
+    slice_key,
+    whole_box,
+)
+from ckptool.format.strings import encode_strings
+from ckptool.model.publish import Publication
+from ckptool.wire.files import StrPath
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class CheckpointWriter:
+    """Writes a V2 checkpoint that TensorFlow reads; used in a `with` block.
+
+    Tensors go to the disk as they are added. Leaving the block normally puts the
+    checkpoint in place, the index last; leaving it by an exception leaves no file behind.
+    """
+
+    def __init__(
+        self, prefix: StrPath, *, shards: int = 1, data_alignment: int = 1, replace: bool = False
+    ) -> None:
+        """`data_alignment`: zeros follow each tensor up to a multiple of so many bytes.
+
+        With `replace`, a checkpoint of that name goes, its index first, when the new one is
+        whole beside it; a graph (`.meta`) stays.
+
+        Raises:
+            RequestError: a checkpoint of that name exists and `replace` is false; or the
+                arguments make no sense.
+            FileError: the directory cannot be written to.
+        """
+        if shards < 1 or data_alignment < 1:
+            raise RequestError("there is at least one shard, and the alignment is at least one byte")
+        self.prefix = os.fspath(prefix)
+        self._entries: dict[bytes, BundleEntry] = {}
+        self._partitioned: dict[bytes, dict[TensorSlice, Box]] = {}
+        self._files = Publication(self.prefix, shards, replace=replace, keep_graph=True)
+        try:
+            outputs = [self._files.create_shard(number) for number in range(shards)]
+        except BaseException:
+            self._files.close()
+            raise
+        self._shards = [ShardWriter(o.write, n, data_alignment) for n, o in enumerate(outputs)]
+
+    def add(self, name: str, value: npt.ArrayLike, *, dtype: DType | None = None, shard: int = 0) -> None:
+        """Add a tensor: numbers of any type that TensorFlow stores, or `str` and `bytes` of any shape.
+
+        `dtype` is for types that NumPy has under another name: quantized ones (DType.qint8).
+
+        Raises:
+            RequestError: the name is empty or was added before, the shard does not exist,
+                or the value is nothing that a checkpoint can hold.
+        """
+        array, kind = _as_array(name, value, dtype)
+        key = self._new_key(name)
+        self._entries[key] = self._append(name, array, kind, shard)
+
+    def add_slice(
+        self,
+        name: str,
+        value: npt.ArrayLike,
+        *,
+        shape: Sequence[int],
+        start: Sequence[int],
+        dtype: DType | None = None,
+        shard: int = 0,
+    ) -> None:
+        """Add a slice of a partitioned tensor of shape `shape`, which begins at index `start` in it.
+
+        Slices of one tensor must not overlap; what none covers cannot be restored. A slice
+        that is the whole tensor is stored as a plain one. Raises as `add`.
+        """
+        array, kind = _as_array(name, value, dtype)
+        full = tuple(int(size) for size in shape)
+        if len(start) != array.ndim:
+            raise RequestError(f"tensor {name}: a slice of rank {array.ndim} cannot begin at {tuple(start)}")
+        extents = tuple(Extent(int(a), n) for a, n in zip(start, array.shape, strict=True))
+        self.add_extents(name, array, full, extents, kind, shard=shard)
+
+    def add_extents(
+        self, name: str, array: Array, shape: Shape, extents: TensorSlice, dtype: DType, *, shard: int = 0
+    ) -> None:
+        """As `add_slice`, with the extents as they are to be stored; their sizes are those of `array`."""
+        box = _box(name, shape, extents)
+        if box == whole_box(shape):
+            self.add(name, array, dtype=dtype, shard=shard)
+            return
+        key = encode_name(name)
+        slices = self._partitioned.get(key)
+        if slices is None:
+            self._new_key(name)
+            slices = self._partitioned[key] = {}
+            self._entries[key] = BundleEntry(dtype, shape)
+        if self._entries[key][:2] != (dtype, shape):
+            raise RequestError(f"tensor {name}: its slices differ in type, or in the shape of the whole")
+        part_key = slice_key(key, extents)
+        if part_key in self._entries:
+            raise RequestError(f"tensor {name}: slice {format_slice(extents)} is added twice")
+        slices[extents] = box
+        self._entries[part_key] = self._append(name, array, dtype, shard)
+
+    def _new_key(self, name: str) -> bytes:
+        key = encode_name(name)
+        if not key:
+            raise RequestError("a tensor needs a name")
+        if key in self._entries:
+            raise RequestError(f"there is a tensor named {name} already")
+        return key
+
+    def _append(self, name: str, array: Array, dtype: DType, shard: int) -> BundleEntry:
+        if not 0 <= shard < len(self._shards):
+            raise RequestError(f"tensor {name}: there is no shard {shard} of {len(self._shards)}")
+        writer = self._shards[shard]
+        if dtype != DType.string:
+            return writer.append(dtype, array.shape, number_chunks(array, dtype))
+        data, crc = encode_strings(_elements(name, array.flat))
+        return writer.append(dtype, array.shape, [data], crc)
+
+    def _publish(self) -> None:
+        if not self._entries:
+            raise RequestError("a checkpoint needs at least one tensor", path=self.prefix)
+        for key, slices in self._partitioned.items():
+            if find_overlap(list(slices.values())) is not None:
+                raise RequestError(f"the slices of tensor {key.decode(errors='replace')} overlap")
+            self._entries[key] = self._entries[key]._replace(slices=tuple(slices))
+        header = BundleHeader(len(self._shards)).encode()
+        entries = ((key, entry.encode()) for key, entry in sorted(self._entries.items()))
+        write_index(self._files.index.write, header, entries)
+        self._files.commit()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        with self._files:
+            if exc is None:
+                self._publish()
+
+
+def _as_array(name: str, value: npt.ArrayLike, dtype: DType | None) -> tuple[Array, DType]:
+    array: Array = np.asarray(value)
+    if array.dtype.kind in "SU" and not isinstance(value, np.ndarray):
+        array = np.asarray(value, object)  # numpy's own string types lose final NUL bytes
+    try:
+        kind = dtype_of(array.dtype)
+        check_shape(array.shape)
+    except (RequestError, CorruptionError) as exc:
+        raise RequestError(f"tensor {name}: {exc.fault}") from exc
+    if dtype is not None and dtype != kind:
+        if dtype == DType.string or kind == DType.string or numpy_dtype(dtype) != numpy_dtype(kind):
+            raise RequestError(f"tensor {name}: an array of {array.dtype} cannot be stored as {dtype}")
+        kind = dtype
+    return array, kind
+
+
+def _box(name: str, shape: Shape, extents: TensorSlice) -> Box:
+    try:
+        check_shape(shape)
+        return resolve_slice(extents, shape)
+    except CorruptionError as exc:
+        raise RequestError(f"tensor {name}: {exc.fault}") from exc
+
+
+def _elements(name: str, values: Iterable[Any]) -> list[bytes]:
+    out = []
+    for value in values:
+        if isinstance(value, str):
+            out.append(encode_name(value))
+        elif isinstance(value, bytes):
+            out.append(bytes(value))
+        else:
+            raise RequestError(f"tensor {name}: {type(value).__name__} is nothing that a checkpoint can hold")
+    return out

@@ -1,0 +1,220 @@
+"""Changes on the disk, one step each: new files, copies, links, names moved and removed.
+
+Together with what replaces a file in `wire.files`, this is every call that changes
+anything, so that a test can make each of them fail, or be the last. Names are durable
+after `sync_directory`, contents after `sync`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Callable
+
+from ckptool.errors import CheckpointError, FileError
+from ckptool.wire.files import InputFile, exists, open_input, refusals, write_all
+
+# ioctl of Linux (linux/fs.h) by which a file shares the blocks of another.
+_FICLONE = 0x40049409
+_COPIED_AT_ONCE = 64 << 20
+_READ_AT_ONCE = 1 << 20
+
+# The disk's own refusals, as opposed to "cannot be done here", which has many forms.
+_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
+
+
+class OutputFile:
+    """A new file open for writing at its end.
+
+    Attributes:
+        path: where it was created.
+        size: bytes written so far.
+        found: whether something was there before (`claim_output` only).
+    """
+
+    def __init__(self, path: str, fd: int, *, found: bool = False) -> None:
+        self.path = path
+        self.size = 0
+        self.found = found
+        self._fd = fd
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append all of `data`."""
+        with refusals(self.path):
+            write_all(self._fd, data)
+        self.size += len(data) if isinstance(data, bytes) else data.nbytes
+
+    def take_mode(self, path: str) -> None:
+        """Give it the permissions of the file at `path`."""
+        with refusals(self.path):
+            os.fchmod(self._fd, stat.S_IMODE(os.stat(path).st_mode))
+
+    def sync(self) -> None:
+        """Make what was written durable."""
+        with refusals(self.path):
+            os.fsync(self._fd)
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._fd
+
+    def close(self) -> None:
+        """Close it; closing twice does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with refusals(self.path):
+                os.close(fd)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(CheckpointError):
+            self.close()
+
+
+def create_output(path: str) -> OutputFile:
+    """Create a file; FileError if there is anything at `path`."""
+    with refusals(path):
+        return OutputFile(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+
+
+def claim_output(path: str) -> OutputFile | None:
+    """An empty file at `path` that no other process holds while this one has it open; None if one does.
+
+    What a process that died has left there is taken over and emptied, and `found` is set.
+    Where the file system has no locks, two processes are not kept apart.
+    """
+    found = exists(path)
+    while True:
+        with refusals(path):
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+                writable = True
+            except PermissionError:  # its permissions may have been set already
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                writable = False
+            file = OutputFile(path, fd, found=found)
+            if not _lock(fd):
+                return None
+            # Whoever held it may have moved it to its place meanwhile: then this is another file.
+            if not os.path.lexists(path) or not os.path.samestat(os.fstat(fd), os.lstat(path)):
+                continue
+            if writable:
+                os.ftruncate(fd, 0)
+                return file
+            os.unlink(path)
+
+
+def _lock(fd: int) -> bool:
+    """Lock a file for this process until it is closed; False if another process has it locked."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as exc:
+        if exc.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+    return True
+
+
+def copy_file(source: str, target: str, advance: Callable[[int], object] = int) -> None:
+    """Copy contents and permissions of a regular file to a new one, durably.
+
+    Shares the blocks where the file system can, else the kernel copies, else this process.
+    `advance` is called with the number of bytes done, now and then.
+    """
+    with open_input(source) as old:
+        new = create_output(target)
+        try:
+            new.take_mode(source)
+            _copy_contents(old, new, advance)
+            new.sync()
+        finally:
+            new.close()
+
+
+def _copy_contents(old: InputFile, new: OutputFile, advance: Callable[[int], object]) -> None:
+    if _shares_blocks(old, new):
+        advance(old.size)
+        return
+    done, in_kernel = 0, hasattr(os, "copy_file_range")
+    while done < old.size:
+        size = min(_COPIED_AT_ONCE, old.size - done)
+        if in_kernel:
+            count = _copy_in_kernel(old, new, done, size)
+            in_kernel = count > 0
+        else:
+            size = min(size, _READ_AT_ONCE)
+            with refusals(new.path):
+                os.lseek(new.fileno(), done, os.SEEK_SET)
+            new.write(old.read(done, size))
+            count = size
+        done += count
+        advance(count)
+
+
+def _shares_blocks(old: InputFile, new: OutputFile) -> bool:
+    try:
+        fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
+    except OSError as exc:
+        if exc.errno in _FAILURES:
+            raise FileError(exc, new.path) from exc
+        return False
+    return True
+
+
+def _copy_in_kernel(old: InputFile, new: OutputFile, offset: int, size: int) -> int:
+    """How many bytes the kernel has copied; 0 if it cannot."""
+    try:
+        return os.copy_file_range(old.fileno(), new.fileno(), size, offset, offset)
+    except OSError as exc:
+        if exc.errno in _FAILURES:
+            raise FileError(exc, new.path) from exc
+        return 0
+
+
+def link_file(source: str, target: str) -> None:
+    """Give a file a second name (a hard link); of a symbolic link, what it leads to gets it."""
+    with refusals(target):
+        os.link(os.path.realpath(source), target)
+
+
+def rename_file(source: str, target: str) -> None:
+    """Move a file over whatever file is at `target`, at once; `source` is gone in any case."""
+    with refusals(target):
+        one_file = os.path.lexists(target) and os.path.samestat(os.lstat(source), os.lstat(target))
+        os.replace(source, target)
+        if one_file:  # rename(2) leaves both names of one file alone
+            os.unlink(source)
+
+
+def remove_file(path: str) -> bool:
+    """Remove a file, or a symbolic link itself; False if there is none."""
+    with refusals(path):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def make_directory(path: str) -> None:
+    """Create one directory; those above it have to exist."""
+    with refusals(path):
+        os.mkdir(path)
+
+
+def remove_directory(path: str) -> None:
+    """Remove an empty directory."""
+    with refusals(path):
+        os.rmdir(path)
+
+
+def same_place(first: str, second: str) -> bool:
+    """Whether two paths are one name in one directory, whichever way leads there."""
+    if os.path.basename(first) != os.path.basename(second):
+        return False
+    with refusals(second), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return os.path.samefile(os.path.dirname(first) or ".", os.path.dirname(second) or ".")
+    return False
