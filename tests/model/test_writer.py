@@ -253,10 +253,9 @@ def test_state_file_as_a_saver_writes_it(tmp_path, monkeypatch):
     assert state.model_checkpoint_path == "d/m-1"
     assert state.all_model_checkpoint_paths == ("d/m-2", "d/m-1")
     save_checkpoint("d/m", {"v": 3}, global_step=3, max_to_keep=2)
-    assert [os.path.basename(p) for p in get_checkpoint_state("d").all_model_checkpoint_paths] == [
-        "m-1",
-        "m-3",
-    ]
+    state = get_checkpoint_state("d")
+    assert state is not None
+    assert [os.path.basename(p) for p in state.all_model_checkpoint_paths] == ["m-1", "m-3"]
     assert {p.name for p in (tmp_path / "d").glob("*.index")} == {"m-1.index", "m-2.index", "m-3.index"}
     assert ckptool.latest_checkpoint("d") == "d/m-3"
 
