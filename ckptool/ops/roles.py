@@ -57,9 +57,8 @@ _COUNTERS = frozenset((
 _STEP_NAMES = frozenset(("global_step", "save_counter"))
 
 _NUMBERED = re.compile(r"_[0-9]+\Z")
-_PART = re.compile(
-    r"/(?:part|t)_[0-9]+\Z"
-)  # parts of partitioned variables, of slots in contrib's estimators
+# Parts of partitioned variables; `t_0` stands before the slots that contrib's estimators make.
+_PART = re.compile(r"/(?:part|t)_[0-9]+\Z")
 _INTEGERS = (DType.int32, DType.int64, DType.uint32, DType.uint64, DType.int16, DType.uint16)
 
 

@@ -1,0 +1,76 @@
+"""The progress bar: on a terminal only, late, and gone at the end."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from ckptool.cli.progress import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Makes stderr a terminal; called in the test, because pytest puts its own stderr there after set-up."""
+
+    def make() -> Terminal:
+        stderr = Terminal()
+        monkeypatch.setattr(sys, "stderr", stderr)
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setenv("TERM", "xterm")
+        return stderr
+
+    return make
+
+
+def test_shows_label_bytes_and_rate_and_goes(terminal):
+    stderr = terminal()
+    with progress("reading [bold]\x1b", 4 << 20, delay=0) as advance:
+        advance(1 << 20)
+        advance(1 << 20)
+    shown = stderr.getvalue()
+    assert "reading [bold]\\x1b" in shown
+    assert "/4.0 MiB" in shown
+    assert "/s" in shown or "?" in shown
+    assert shown.endswith("\x1b[1A\x1b[2K")  # up one line, which is erased
+
+
+def test_an_unknown_total(terminal):
+    stderr = terminal()
+    with progress("reading", delay=0) as advance:
+        advance(5)
+    assert "reading" in stderr.getvalue()
+
+
+def test_nothing_is_shown_of_what_is_quick(terminal):
+    stderr = terminal()
+    with progress("reading", 10) as advance:
+        advance(10)
+    assert stderr.getvalue() == ""
+
+
+def test_nothing_is_shown_without_a_terminal(monkeypatch):
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    with progress("reading", 10, delay=0) as advance:
+        advance(10)
+    assert stderr.getvalue() == ""
+
+
+def test_it_goes_when_the_block_fails(terminal):
+    stderr = terminal()
+
+    def fail() -> None:
+        with progress("reading", 10, delay=0) as advance:
+            advance(5)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert stderr.getvalue().endswith("\x1b[2K")
