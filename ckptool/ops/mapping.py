@@ -1,0 +1,91 @@
+"""Old names paired with new ones, as users write them: `OLD=NEW` arguments and map files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from ckptool.errors import RequestError
+from ckptool.format.names import decode_name
+from ckptool.wire.files import StrPath, read_file
+
+Pair = tuple[str, str]
+
+_MAX_MAP_SIZE = 1 << 28  # bytes; a million names of 250 letters
+
+
+def parse_pair(text: str) -> Pair:
+    """(OLD, NEW) of `OLD=NEW`, split at the first `=`; RequestError unless both are there."""
+    old, equals, new = text.partition("=")
+    if not (old and equals and new):
+        raise RequestError(f"{text} is no pair of names", remedy="write OLD=NEW")
+    return old, new
+
+
+def read_map(path: StrPath) -> list[Pair]:
+    """The (old, new) pairs of a map file, in its order.
+
+    The file is a JSON object whose members are the pairs, or has lines of old name, tab,
+    new name; empty lines are skipped. Names are UTF-8, and other bytes are kept as in any name.
+    RequestError, with the line, for a file that is neither.
+    """
+    data = read_file(path, _MAX_MAP_SIZE)
+    text = decode_name(data.removeprefix(b"\xef\xbb\xbf"))
+    pairs = _from_json(text, str(path)) if text.lstrip()[:1] == "{" else _from_lines(text, str(path))
+    if not pairs:
+        raise RequestError("has no names in it", path=str(path))
+    return pairs
+
+
+def _from_json(text: str, path: str) -> list[Pair]:
+    try:
+        # As pairs: a name that stands twice must not vanish silently.
+        members: list[tuple[str, object]] = json.loads(text, object_pairs_hook=list)
+    except json.JSONDecodeError as exc:
+        raise RequestError(f"line {exc.lineno}, column {exc.colno}: {_lower(exc.msg)}", path=path) from exc
+    except RecursionError as exc:
+        raise RequestError("is nested too deeply for a map of names", path=path) from exc
+    pairs = []
+    for old, new in members:
+        if not (old and isinstance(new, str) and new):
+            raise RequestError(f"the new name of {old or 'an empty name'} is no text", path=path)
+        pairs.append((old, new))
+    return pairs
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _from_lines(text: str, path: str) -> list[Pair]:
+    pairs = []
+    for number, line in enumerate(text.split("\n"), 1):
+        fields = line.removesuffix("\r").split("\t")
+        if fields == [""]:
+            continue
+        if len(fields) != 2 or not all(fields):
+            raise RequestError(
+                f"line {number}: wants two names with a tab between them",
+                path=path,
+                remedy="or a JSON object",
+            )
+        pairs.append((fields[0], fields[1]))
+    return pairs
+
+
+def gather_pairs(arguments: Iterable[str], files: Sequence[StrPath] = ()) -> dict[str, str]:
+    """Old name -> new name, from `OLD=NEW` arguments and map files together.
+
+    RequestError if a name is given two new names, or two names the same new one.
+    """
+    pairs = [parse_pair(argument) for argument in arguments]
+    for path in files:
+        pairs += read_map(path)
+    mapping: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for old, new in pairs:
+        if mapping.setdefault(old, new) != new:
+            raise RequestError(f"{old} is to become both {mapping[old]} and {new}")
+        if taken.setdefault(new, old) != old:
+            raise RequestError(f"{taken[new]} and {old} are both to become {new}")
+    return mapping
