@@ -13,6 +13,7 @@ from ckptool.format.shape import Shape
 from ckptool.format.slices import format_slice
 from ckptool.model.info import SliceInfo, TensorInfo
 from ckptool.model.store import debug_line
+from ckptool.model.stored_numbers import StoredNumbers
 
 if TYPE_CHECKING:
     from ckptool.model.tensors import StoredTensor
@@ -96,6 +97,13 @@ class BundleStore:
 
         entry = self.bundle.entry(key)
         return None if entry is None else bundle_tensor(self.bundle, key, entry)
+
+    def numbers(self, key: bytes) -> StoredNumbers | None:
+        """The bytes of a tensor of numbers that is stored whole; raises what `StoredNumbers` raises."""
+        entry = self.bundle.entry(key)
+        if entry is None or entry.slices or not entry.dtype.size:
+            return None
+        return StoredNumbers(self.bundle, key, entry)
 
     def debug_lines(self) -> Iterator[bytes]:
         """In key order; of partitioned tensors the slices under their raw keys, as TensorFlow prints them."""

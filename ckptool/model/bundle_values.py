@@ -12,6 +12,7 @@ from ckptool.format.names import decode_name
 from ckptool.format.shape import check_shape, element_count
 from ckptool.format.slices import Box, resolve_slice, whole_box
 from ckptool.format.strings import decode_strings, decode_variants
+from ckptool.model.stored_numbers import checksum_fault
 from ckptool.model.tensors import Part, StoredTensor
 from ckptool.wire.checksum import crc32c
 
@@ -62,8 +63,7 @@ class _BundlePart:
 
     def _compare(self, crc: int) -> None:
         if crc != self._entry.checksum:
-            expected = self._entry.checksum
-            raise self._fault(f"the checksum does not match: stored {expected:08x}, computed {crc:08x}")
+            raise checksum_fault(self._bundle, self._key, self._entry, crc)
 
 
 class _NumberPart(_BundlePart):
@@ -72,15 +72,16 @@ class _NumberPart(_BundlePart):
         entry, big_endian = self._entry, self._bundle.endianness == "big"
         file = self._bundle.data(self._key, entry)
         if verify and region != self.box:
-            self._check()
+            self.verify()
         local = Box(tuple(a - b for a, b in zip(region.start, self.box.start, strict=True)), region.size)
         stored = fetch_region(file, entry.offset, entry.dtype.size, self.box.size, local)
         if verify and region == self.box:
             self._compare(crc32c(stored))
         return decode_numbers(stored, entry.dtype, big_endian=big_endian).reshape(region.size)
 
-    def _check(self) -> None:
-        """Compare the checksum of all stored bytes, a chunk in memory at a time."""
+    def verify(self) -> None:
+        # A chunk in memory at a time.
+        self.ensure()
         entry, crc = self._entry, 0
         file = self._bundle.data(self._key, entry)
         buffer = memoryview(bytearray(min(_CHUNK, entry.size)))
@@ -109,3 +110,6 @@ class _OpaquePart(_BundlePart):
         out[:] = elements
         part: Array = out.reshape(self.box.size)[region.within(self.box)]
         return part
+
+    def verify(self) -> None:
+        self.read(self.box, verify=True)

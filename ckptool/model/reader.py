@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ckptool.format.arrays import Array
     from ckptool.model.indexing import Index
+    from ckptool.model.stored_numbers import StoredNumbers
     from ckptool.model.tensors import StoredTensor
 
 
@@ -152,6 +153,13 @@ class CheckpointReader:
         if tensor is None:
             raise self._no_such(name)
         return tensor
+
+    def stored_numbers(self, name: str) -> StoredNumbers | None:
+        """The bytes of a tensor as they lie in a shard; None unless it is numbers in one piece (V2).
+
+        NotFoundError if its shard is missing, CorruptionError if it does not lie in it.
+        """
+        return self.store.numbers(encode_name(name))
 
     def _no_such(self, name: str) -> NotFoundError:
         return NotFoundError(f"no tensor named {name}", path=self.prefix)

@@ -10,6 +10,7 @@ from ckptool.format.shape import Shape
 from ckptool.model.info import SliceInfo, TensorInfo
 
 if TYPE_CHECKING:
+    from ckptool.model.stored_numbers import StoredNumbers
     from ckptool.model.tensors import StoredTensor
 
 
@@ -48,6 +49,9 @@ class Store(Protocol):
 
     def values(self, key: bytes) -> StoredTensor | None:
         """The tensor ready to be read, None if there is none of that name."""
+
+    def numbers(self, key: bytes) -> StoredNumbers | None:
+        """The bytes of a tensor of numbers that is stored in one piece; None for any other, and in V1."""
 
     def debug_lines(self) -> Iterator[bytes]:
         """The lines of TensorFlow's `debug_string()`."""

@@ -28,6 +28,9 @@ class Part(Protocol):
     def read(self, region: Box, *, verify: bool) -> Array:
         """The elements of `region`, which lies inside `box`; with `verify` all of the piece is checked."""
 
+    def verify(self) -> None:
+        """CorruptionError unless all of the piece is there and matches its checksum."""
+
 
 class StoredTensor:
     """A tensor in a checkpoint: what it is, and the parts that its values are read from."""

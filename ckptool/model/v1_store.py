@@ -15,6 +15,7 @@ from ckptool.model.info import SliceInfo, TensorInfo
 from ckptool.model.store import debug_line
 
 if TYPE_CHECKING:
+    from ckptool.model.stored_numbers import StoredNumbers
     from ckptool.model.tensors import StoredTensor
 
 
@@ -82,6 +83,10 @@ class V1Store:
 
         tensor = self.saved.tensors.get(key)
         return None if tensor is None else v1_tensor(self.saved, key, tensor)
+
+    def numbers(self, key: bytes) -> StoredNumbers | None:
+        """None: values are encoded inside of blocks."""
+        return None
 
     def debug_lines(self) -> Iterator[bytes]:
         """Every tensor with its full shape, partitioned ones with the number of slices."""

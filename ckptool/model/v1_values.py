@@ -34,6 +34,9 @@ class _SavedPart:
         if len(self._saved.raw_values(self._name, self._piece)) < self.box.elements:
             raise self._fault(f"fewer values are stored than the {self.box.elements} it should have")
 
+    def verify(self) -> None:
+        self.ensure()  # reads the block, which the table checks
+
     def _fault(self, fault: str) -> CorruptionError:
         return CorruptionError(
             f"tensor {decode_name(self._name)}: {fault}", path=self._saved.file_path(self._piece.file)

@@ -1,0 +1,44 @@
+"""The bytes of a tensor of numbers as they lie in a V2 shard, for who needs no array of them."""
+
+from __future__ import annotations
+
+from ckptool.errors import CorruptionError
+from ckptool.format.bundle import Bundle, BundleEntry
+from ckptool.format.dtypes import DType
+
+
+class StoredNumbers:
+    """The elements of a tensor that one V2 entry holds whole, one after the other in row-major order.
+
+    Attributes:
+        dtype: their type; each takes `dtype.size` bytes.
+        size: of all of them, in bytes.
+        checksum: CRC-32C of all bytes, unmasked, as the index has it.
+        big_endian: their byte order.
+    """
+
+    def __init__(self, bundle: Bundle, key: bytes, entry: BundleEntry) -> None:
+        """Opens the shard: NotFoundError if it is missing, CorruptionError if it is too short."""
+        self.dtype: DType = entry.dtype
+        self.size = entry.size
+        self.checksum = entry.checksum
+        self.big_endian = bundle.endianness == "big"
+        self._file = bundle.data(key, entry)
+        self._bundle = bundle
+        self._key = key
+        self._entry = entry
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly `size` bytes from byte `offset` of the tensor."""
+        return self._file.read(self._entry.offset + offset if size else 0, size)
+
+    def compare(self, crc: int) -> None:
+        """CorruptionError unless `crc`, computed over all bytes, is the stored checksum."""
+        if crc != self.checksum:
+            raise checksum_fault(self._bundle, self._key, self._entry, crc)
+
+
+def checksum_fault(bundle: Bundle, key: bytes, entry: BundleEntry, crc: int) -> CorruptionError:
+    """The error for stored bytes of which the checksum is `crc`, not what the index says."""
+    fault = f"the checksum does not match: stored {entry.checksum:08x}, computed {crc:08x}"
+    return bundle.data_fault(key, entry, fault)
