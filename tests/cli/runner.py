@@ -1,18 +1,57 @@
-"""Running the command line inside the test's process, stdout and stderr apart."""
+"""Running the command line: inside the test's process, as a program of its own, on a terminal."""
 
 from __future__ import annotations
 
 import inspect
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 from click.testing import CliRunner, Result
 
 from ckptool.cli import commands
 
+ROOT = Path(__file__).parents[2]
+FIXTURES = ROOT / "fixtures"
+PROGRAM = [sys.executable, "-m", "ckptool"]
+
 # Click before 8.2 mixes them unless told otherwise; later ones have forgotten the parameter.
 _SEPARATE = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 
 
 def run(*args: str | Path) -> Result:
-    """`ckptool` with these arguments."""
+    """`ckptool` with these arguments, in this process; stdout and stderr apart, neither a terminal."""
     return CliRunner(**_SEPARATE).invoke(commands, list(map(str, args)), prog_name="ckptool")  # type: ignore[arg-type]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment for the program itself."""
+    inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    return {**inherited, "PYTHONPATH": str(ROOT), **changes}
+
+
+def execute(*args: str | Path, **changes: str) -> subprocess.CompletedProcess[bytes]:
+    """Run the program itself, with changes to the environment."""
+    command = [*PROGRAM, *map(str, args)]
+    return subprocess.run(command, capture_output=True, env=environment(**changes), timeout=60, check=False)
+
+
+def on_terminal(*args: str | Path, **changes: str) -> str:
+    """What the program prints on a terminal of 80 columns, its lines ended by a newline alone."""
+    master, slave = pty.openpty()
+    env = environment(TERM="xterm-256color", COLUMNS="80", **changes)
+    with subprocess.Popen(
+        [*PROGRAM, *map(str, args)], stdout=slave, stderr=subprocess.DEVNULL, env=env
+    ) as process:
+        os.close(slave)
+        pieces = []
+        try:
+            while piece := os.read(master, 65536):
+                pieces.append(piece)
+        except OSError:
+            pass  # Linux: the other end was closed
+        process.wait(30)
+    os.close(master)
+    return b"".join(pieces).decode().replace("\r\n", "\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import shutil
 import signal
@@ -19,23 +18,9 @@ import pytest
 from ckptool import __version__
 from ckptool.cli import COMMANDS, commands
 from ckptool.errors import CorruptionError
-from tests.cli.runner import run
+from tests.cli.runner import FIXTURES, PROGRAM, ROOT, environment, execute, on_terminal, run
 
-ROOT = Path(__file__).parents[2]
-FIXTURES = ROOT / "fixtures"
 V2 = FIXTURES / "tutorial-w1-w2"
-PROGRAM = [sys.executable, "-m", "ckptool"]
-
-
-def environment(**changes: str) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    return {**inherited, "PYTHONPATH": str(ROOT), **changes}
-
-
-def execute(*args: str | Path, **changes: str) -> subprocess.CompletedProcess[bytes]:
-    """Run the program itself, with changes to the environment."""
-    command = [*PROGRAM, *map(str, args)]
-    return subprocess.run(command, capture_output=True, env=environment(**changes), timeout=60, check=False)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -239,40 +224,21 @@ def test_output_does_not_depend_on_the_locale(tmp_path: Path, env: dict[str, str
     assert execute("ls", names, **env).stdout == execute("ls", names).stdout
 
 
-def terminal_output(*args: str | Path, **changes: str) -> str:
-    """What the program prints on a terminal of 80 columns."""
-    master, slave = pty.openpty()
-    env = environment(TERM="xterm-256color", COLUMNS="80", **changes)
-    with subprocess.Popen(
-        [*PROGRAM, *map(str, args)], stdout=slave, stderr=subprocess.DEVNULL, env=env
-    ) as process:
-        os.close(slave)
-        pieces = []
-        try:
-            while piece := os.read(master, 65536):
-                pieces.append(piece)
-        except OSError:
-            pass  # Linux: the other end was closed
-        process.wait(30)
-    os.close(master)
-    return b"".join(pieces).decode()
-
-
 def test_on_a_terminal() -> None:
     directory = FIXTURES / "tutorial-keep"
-    colored = terminal_output("latest", directory, "--all")
+    colored = on_terminal("latest", directory, "--all")
     assert "\x1b[" in colored
     assert "my_test_model-10000" in colored
     for plain in (
-        terminal_output("latest", directory, "--all", "--no-color"),
-        terminal_output("latest", directory, "--all", NO_COLOR="1"),
+        on_terminal("latest", directory, "--all", "--no-color"),
+        on_terminal("latest", directory, "--all", NO_COLOR="1"),
     ):
         assert "\x1b" not in plain
         assert plain.split()[:2] == ["checkpoint", "step"]
 
 
 def test_names_are_safe_and_whole_on_a_terminal() -> None:
-    output = terminal_output("ls", FIXTURES / "names" / "utf8", "--no-color")
+    output = on_terminal("ls", FIXTURES / "names" / "utf8", "--no-color")
     assert "\x1b" not in output
     letters = re.sub(r"\s", "", output)
     for line in execute("ls", "-1", FIXTURES / "names" / "utf8").stdout.decode().splitlines():

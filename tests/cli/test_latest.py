@@ -12,8 +12,8 @@ from click.testing import Result
 
 from ckptool.ops.latest import latest_listed
 from tests.cli import runner
+from tests.cli.runner import FIXTURES
 
-FIXTURES = Path(__file__).parents[2] / "fixtures"
 KEEP = FIXTURES / "tutorial-keep"
 V1_SHARDED = FIXTURES / "v1-sharded"
 
