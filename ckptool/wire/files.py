@@ -198,8 +198,11 @@ def replacing(path: StrPath) -> Iterator[int]:
     The bytes go to a temporary file in the same directory, are flushed to the disk and
     moved over `path`, and the directory is flushed too; the mode of an existing file is
     kept. If the block raises, the temporary file goes and `path` stays as it was.
+    UnsupportedError if something is at `path` that is no regular file.
     """
     target = os.fspath(path)
+    if _is_special(target):
+        raise UnsupportedError("is no regular file", path=target)
     temporary = f"{target}.{os.getpid()}-{threading.get_ident()}.tmp"
     with refusals(target):
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -235,9 +238,23 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
 
 
 def replace_file(path: StrPath, data: bytes | memoryview) -> None:
-    """Give `path` the contents `data`, atomically and durably (see `replacing`)."""
-    with replacing(path) as fd, refusals(os.fspath(path)):
-        write_all(fd, data)
+    """Give `path` the contents `data`, atomically and durably (see `replacing`).
+
+    A device or a FIFO stays what it is, and the bytes are written to it: a user who may
+    do anything is not to lose /dev/null.
+    """
+    target = os.fspath(path)
+    if _is_special(target) and not is_directory(target):
+        with refusals(target), open(target, "wb", buffering=0) as file:
+            write_all(file.fileno(), data)
+    else:
+        with replacing(target) as fd, refusals(target):
+            write_all(fd, data)
+
+
+def _is_special(path: str) -> bool:
+    status = _status(path)
+    return status is not None and not stat.S_ISREG(status.st_mode)
 
 
 def sync_directory(path: str) -> None:
