@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from ckptool.format.bundle import BundleEntry, BundleHeader
@@ -27,19 +28,25 @@ def stored(contents: bytes, kind: int = 0) -> bytes:
     return contents + trailer + mask(crc32c(contents + trailer)).to_bytes(4, "little")
 
 
+def places(blocks: Sequence[bytes]) -> list[BlockHandle]:
+    """Where blocks (with their trailers) lie that stand one after the other from the beginning of a file."""
+    ends = list(itertools.accumulate(map(len, blocks)))
+    return [BlockHandle(end - len(one), len(one) - 5) for end, one in zip(ends, blocks, strict=True)]
+
+
+def assemble(blocks: Sequence[bytes], index: bytes) -> bytes:
+    """A table of data blocks (with their trailers) and the contents of an index block."""
+    everything = [*blocks, stored(block({})), stored(index)]
+    return b"".join(everything) + Footer(*places(everything)[-2:]).encode()
+
+
 def table(
-    entries: dict[bytes, bytes], *, block: bytes | None = None, compressed: bytes | None = None
+    entries: dict[bytes, bytes], *, contents: bytes | None = None, compressed: bytes | None = None
 ) -> bytes:
-    """A table of one data block: of `entries`, with the contents `block`, or with `compressed` as stored."""
-    contents = compressed if compressed is not None else block if block is not None else _block(entries)
-    data = stored(contents, 1 if compressed is not None else 0)
-    metaindex = stored(_block({}))
-    index = _block({b"\xff": BlockHandle(0, len(contents)).encode()})
-    places = BlockHandle(len(data), len(metaindex) - 5), BlockHandle(len(data) + len(metaindex), len(index))
-    return data + metaindex + stored(index) + Footer(*places).encode()
-
-
-_block = block
+    """A table of one data block: of `entries`, or with these `contents`, or with `compressed` as stored."""
+    plain = block(entries) if contents is None else contents
+    data = stored(plain) if compressed is None else stored(compressed, 1)
+    return assemble([data], block({b"\xff": places([data])[0].encode()}))
 
 
 def bundle_index(entries: dict[bytes, bytes], shards: int = 1) -> bytes:

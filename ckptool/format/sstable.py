@@ -24,6 +24,10 @@ RAW, SNAPPY = 0, 1
 # A snappy block cannot expand more than this: a copy of 64 bytes takes 3 bytes at least.
 _SNAPPY_MAX_RATIO = 64
 
+# Prefixes that entries share take this many times the space of their block at most. Writers store every
+# sixteenth key whole; without a bound, a small file could hold keys that no memory can.
+_MAX_REPETITION = 64
+
 
 class BlockHandle(NamedTuple):
     """Where a block lies in the file; its trailer is not counted in `size`."""
@@ -126,14 +130,14 @@ def restart_array(block: Buffer) -> tuple[int, int]:
         raise CorruptionError("block too short for its restart count", offset=0)
     count = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 * (count + 1)
-    if end < 0:
+    if end < 0 or not count:
         raise CorruptionError(f"block of {len(block)} bytes claims {count} restarts", offset=len(block) - 4)
     return end, count
 
 
 def iter_entries(block: Buffer, pos: int, end: int) -> Iterator[tuple[bytes, Buffer]]:
     """The entries of a block from `pos`, which has to be a restart point, up to `end`."""
-    key = b""
+    key, repeated = b"", 0
     while pos < end:
         start = pos
         # Nearly every length fits one byte; anything else takes the careful way.
@@ -144,6 +148,9 @@ def iter_entries(block: Buffer, pos: int, end: int) -> Iterator[tuple[bytes, Buf
             shared, pos = read_varint(block, pos, end, MAX_VARINT32_SIZE)
             unshared, pos = read_varint(block, pos, end, MAX_VARINT32_SIZE)
             size, pos = read_varint(block, pos, end, MAX_VARINT32_SIZE)
+            repeated += shared
+            if repeated > _MAX_REPETITION * len(block):
+                raise CorruptionError("keys repeat more than a writer lets them", offset=start)
         value_at = pos + unshared
         next_entry = value_at + size
         if shared > len(key) or next_entry > end:
@@ -173,13 +180,22 @@ class Table:
         self.separators: list[bytes] = []
         self.handles: list[BlockHandle] = []
         try:
-            for separator, value in iter_block(read_block(file, self.footer.index_handle)):
-                self.separators.append(separator)
-                self.handles.append(BlockHandle.decode(value)[0])
+            self._read_index()
         except CorruptionError as exc:
-            exc.offset = None  # relative to the entry, not the file
-            exc.fault = f"index block: {exc.fault}" if exc.path is None else exc.fault
+            if exc.path is None:
+                exc.fault, exc.offset = f"index block: {exc.fault}", None  # relative to an entry
             raise exc.locate(path=file.path, base=self.footer.index_handle.offset) from exc
+
+    def _read_index(self) -> None:
+        end = 0
+        for separator, value in iter_block(read_block(self.file, self.footer.index_handle)):
+            handle, _ = BlockHandle.decode(value)
+            # Blocks that share bytes could make a small file endless.
+            if handle.offset < end:
+                raise CorruptionError(f"block {len(self.handles)} begins before the end of the one before it")
+            end = handle.offset + handle.size + BLOCK_TRAILER_SIZE
+            self.separators.append(separator)
+            self.handles.append(handle)
 
     def get(self, key: bytes) -> bytes | None:
         """The value stored under `key`, None if there is none; reads one data block."""
@@ -230,7 +246,7 @@ def _seek(block: memoryview, key: bytes) -> tuple[bytes, memoryview] | None:
             low = middle
         else:
             high = middle - 1
-    start = _restart(block, end, low) if count else end
+    start = _restart(block, end, low) if low else 0
     for entry in iter_entries(block, start, end):
         if entry[0] >= key:
             return entry
