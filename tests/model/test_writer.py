@@ -108,7 +108,9 @@ def test_strings(tmp_path, value, expected):
 
 
 @pytest.mark.parametrize(
-    "value", [None, object(), np.longdouble(1), np.array("2020", "M8[D]"), [b"a", 1], {"a": 1}], ids=repr
+    "value",
+    [None, object(), np.longdouble(1), np.array("2020", "M8[D]"), [b"a", 1], {"a": 1}],
+    ids=lambda value: type(value).__name__,
 )
 def test_what_no_checkpoint_can_hold(tmp_path, value):
     with pytest.raises(RequestError, match="tensor v"):
