@@ -46,7 +46,7 @@ def table(
     """A table of one data block: of `entries`, or with these `contents`, or with `compressed` as stored."""
     plain = block(entries) if contents is None else contents
     data = stored(plain) if compressed is None else stored(compressed, 1)
-    return assemble([data], block({b"\xff": places([data])[0].encode()}))
+    return assemble([data], block({max(b"\xff", *entries, b""): places([data])[0].encode()}))
 
 
 def bundle_index(entries: dict[bytes, bytes], shards: int = 1) -> bytes:

@@ -262,6 +262,8 @@ def _not_found(path: str) -> CheckpointError:
         return UnsupportedError("is a URL", path=path, remedy="download its files and name the copy")
     if exists(path):
         return UnsupportedError("is neither a regular file nor a directory", path=path)
+    if exists(index_path(path)):
+        open_input(index_path(path)).close()  # which refuses what is no regular file, and says what it is
     directory, name = split_path(path)
     if not is_directory(directory or "."):
         return NotFoundError(f"no such checkpoint: there is no directory {directory}", path=path)
