@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptool.errors import CorruptionError
+from ckptool.errors import CorruptionError, UnsupportedError
 from ckptool.format.arrays import Array
 from ckptool.format.dtypes import DType
 from ckptool.format.names import decode_name
@@ -43,7 +43,12 @@ class _SavedPart:
         )
 
     def read(self, region: Box, *, verify: bool) -> Array:
-        values = decode_values(self._saved.raw_values(self._name, self._piece), self._dtype)
+        stored = self._saved.raw_values(self._name, self._piece)
+        try:
+            values = decode_values(stored, self._dtype)
+        except (CorruptionError, UnsupportedError) as exc:
+            exc.fault, exc.offset = f"tensor {decode_name(self._name)}: {exc.fault}", None
+            raise exc.locate(path=self._saved.file_path(self._piece.file)) from exc
         if len(values) != self.box.elements:
             raise self._fault(f"{len(values)} values are stored where there should be {self.box.elements}")
         part: Array = values.reshape(self.box.size)[region.within(self.box)]

@@ -1,0 +1,142 @@
+"""Stored numbers and numpy arrays: NumPy's own slicing and byte order as the oracle; how little is read."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ckptool.errors import CorruptionError, UnsupportedError
+from ckptool.format import arrays
+from ckptool.format.arrays import check_numpy, decode_numbers, fetch_region, numpy_dtype, stored_bytes
+from ckptool.format.dtypes import DType
+from ckptool.format.slices import Box, whole_box
+from tests.counting import CountingFile
+
+NUMERIC = [dtype for dtype in DType if dtype.size]
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("arrays") / "numbers"
+    np.arange(3 + 5000, dtype="<u4").tofile(path)
+    return path
+
+
+@st.composite
+def regions(draw: st.DrawFn) -> tuple[tuple[int, ...], Box]:
+    shape = tuple(draw(st.lists(st.integers(0, 8), max_size=4)))
+    start = tuple(draw(st.integers(0, n)) for n in shape)
+    return shape, Box(start, tuple(draw(st.integers(0, n - a)) for n, a in zip(shape, start, strict=True)))
+
+
+@given(regions(), st.sampled_from([1, 16, 100, 1 << 18]))
+def test_a_region_is_what_numpy_slices(numbers: Path, case: tuple[tuple[int, ...], Box], span: int) -> None:
+    shape, region = case
+    everything = np.arange(3, 3 + math.prod(shape), dtype="<u4").reshape(shape)
+    with CountingFile(str(numbers)) as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrays, "_MAX_SPAN", span)
+        found = fetch_region(file, 12, 4, shape, region)
+    assert found.shape == (region.elements, 4)
+    expected = everything[region.within(whole_box(shape))].reshape(-1)
+    assert found.reshape(-1).view("<u4").tolist() == expected.tolist()
+    assert found.flags.writeable
+    # Nothing is read twice, nothing outside of what lies between the region's first and last element.
+    assert file.total <= max(0, int(expected.max(initial=0)) - int(expected.min(initial=2**31)) + 1) * 4
+    if span == 1:
+        assert file.total == region.elements * 4
+
+
+@pytest.fixture
+def embedding(tmp_path: Path) -> Path:
+    """A [100000, 1000] tensor of float32 that takes no disk."""
+    path = tmp_path / "embedding"
+    with path.open("wb") as file:
+        file.truncate(400_000_000)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("region", "reads", "most"),
+    [
+        (Box((0, 0), (3, 1000)), 1, 12_000),
+        (Box((99_997, 0), (3, 8)), 1, 65_536),
+        (Box((50_000, 999), (1, 1)), 1, 4),
+        (Box((7, 0), (0, 1000)), 0, 0),
+    ],
+)
+def test_few_rows_of_a_big_tensor_take_few_bytes(embedding: Path, region: Box, reads: int, most: int) -> None:
+    with CountingFile(str(embedding)) as file:
+        assert not fetch_region(file, 0, 4, (100_000, 1000), region).any()
+        assert len(file.reads) == reads
+        assert file.total <= most
+
+
+def test_rows_far_apart_are_read_one_by_one(embedding: Path) -> None:
+    with CountingFile(str(embedding)) as file:
+        fetch_region(file, 0, 4, (10, 10_000_000), Box((0, 5), (10, 2)))
+        assert file.reads == [(row * 40_000_000 + 20, 8) for row in range(10)]
+
+
+def test_rows_close_together_are_read_at_once(embedding: Path) -> None:
+    with CountingFile(str(embedding)) as file:
+        fetch_region(file, 0, 4, (100_000, 1000), Box((0, 5), (1000, 2)))
+        assert len(file.reads) < 20
+        assert all(size <= 1 << 18 for _, size in file.reads)
+
+
+def test_a_region_of_many_dimensions(embedding: Path) -> None:
+    with CountingFile(str(embedding)) as file:
+        assert fetch_region(file, 0, 4, (1,) * 200, whole_box((1,) * 200)).shape == (1, 4)
+
+
+def test_a_file_that_is_too_short(numbers: Path) -> None:
+    with CountingFile(str(numbers)) as file, pytest.raises(CorruptionError, match="the file has only"):
+        fetch_region(file, 0, 4, (100_000,), whole_box((100_000,)))
+
+
+@pytest.mark.parametrize("dtype", NUMERIC, ids=lambda dtype: dtype.name)
+@pytest.mark.parametrize("big", [False, True])
+def test_every_type_in_either_byte_order(dtype: DType, big: bool) -> None:
+    random = np.frombuffer(os.urandom(dtype.size * 64), np.uint8).reshape(64, dtype.size)
+    components = random.reshape(-1, dtype.component_size)
+    native = (components[:, ::-1] if big else components).tobytes()
+    found = decode_numbers(random.copy(), dtype, big_endian=big)
+    assert (found.dtype, found.shape) == (numpy_dtype(dtype), (64,))
+    if dtype == DType.bool:
+        assert found.tolist() == [byte != 0 for byte in native]
+    elif "4" in dtype.name.split("_")[0] and dtype.size == 1:
+        assert bytes(stored_bytes(found)) == bytes(byte & 15 for byte in native)
+    elif "int2" in dtype.name:
+        assert bytes(stored_bytes(found)) == bytes(byte & 3 for byte in native)
+    else:
+        assert bytes(stored_bytes(found)) == native
+
+
+def test_small_integers_have_signs() -> None:
+    stored = np.arange(16, dtype=np.uint8).reshape(16, 1) | 0x50
+    assert decode_numbers(stored.copy(), DType.int4, big_endian=False).astype(int).tolist() == [
+        *range(8),
+        *range(-8, 0),
+    ]
+    assert (
+        decode_numbers(stored.copy(), DType.int2, big_endian=False).astype(int).tolist() == [0, 1, -2, -1] * 4
+    )
+    assert decode_numbers(stored.copy(), DType.uint4, big_endian=False).astype(int).tolist() == [*range(16)]
+
+
+def test_what_numpy_can_hold() -> None:
+    check_numpy((1,) * 32, 4)
+    check_numpy((0, 2**60), 4)
+    for shape, item_size, words in (
+        ((1,) * 65, 1, "65 dimensions"),
+        ((0, 2**61), 8, "an array of shape"),
+        ((2**63 - 1,), 8, "an array of shape"),
+    ):
+        with pytest.raises(UnsupportedError, match=f"numpy cannot hold .*{words}|numpy cannot hold {words}"):
+            check_numpy(shape, item_size)

@@ -1,0 +1,172 @@
+"""String and variant tensors: TensorFlow's bytes, a second writer after the specification, damage."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ckptool import CheckpointReader, CorruptionError
+from ckptool.format.bundle import BundleHeader
+from ckptool.format.strings import decode_strings, decode_variants, encode_strings
+from ckptool.wire.checksum import crc32c, mask, unmask
+from ckptool.wire.varint import encode_varint
+from tests.tables import entry, table
+
+Order = Literal["little", "big"]
+
+
+def u32(value: int, order: Order) -> bytes:
+    return struct.pack("<I" if order == "little" else ">I", value)
+
+
+def u64(value: int, order: Order) -> bytes:
+    return struct.pack("<Q" if order == "little" else ">Q", value)
+
+
+def with_lengths(lengths: list[int], body: bytes, order: Order = "little", wide: bool = False) -> bytes:
+    """A string tensor with these lengths, right or wrong, and their checksum."""
+    fixed = b"".join(u64(n, order) if wide or n > 0xFFFF_FFFF else u32(n, order) for n in lengths)
+    return b"".join(map(encode_varint, lengths)) + u32(mask(crc32c(fixed)), order) + body
+
+
+def strings(elements: list[bytes], order: Order) -> tuple[bytes, int]:
+    """The stored bytes of a string tensor and the checksum of its entry, in one piece each."""
+    lengths = [len(element) for element in elements]
+    data = with_lengths(lengths, b"".join(elements), order)
+    after_lengths = data[len(b"".join(map(encode_varint, lengths))) :]
+    return data, crc32c(b"".join(u32(n, order) for n in lengths) + after_lengths)
+
+
+def variants(elements: list[bytes], order: Order) -> tuple[bytes, int]:
+    out, covered = b"", b""
+    for element in elements:
+        covered += u64(len(element), order) + element
+        check = u32(mask(crc32c(covered)), order)
+        covered += check
+        out += encode_varint(len(element)) + element + check
+    return out, crc32c(covered)
+
+
+element_lists = st.lists(st.binary(max_size=300), max_size=6)
+orders = st.sampled_from(["little", "big"])
+
+
+def test_the_example_that_tensorflow_wrote() -> None:
+    stored = bytes.fromhex("0105" + "beb14f4c" + "7868656c6c6f")
+    crc = unmask(0x999A906F)
+    assert encode_strings([b"x", b"hello"]) == (stored, crc)
+    assert decode_strings(stored, 2, big_endian=False) == ([b"x", b"hello"], crc)
+
+
+def test_no_elements() -> None:
+    assert encode_strings([])[0].hex() == "d8ea82a2"
+    assert decode_strings(bytes.fromhex("d8ea82a2"), 0, big_endian=False) == ([], crc32c(b"\xd8\xea\x82\xa2"))
+    assert decode_strings(b"", 0, big_endian=False) == ([], 0)
+    assert decode_variants(b"", 0, big_endian=False) == ([], 0)
+
+
+@given(element_lists, orders)
+def test_strings_come_back(elements: list[bytes], order: Order) -> None:
+    data, crc = strings(elements, order)
+    assert decode_strings(data, len(elements), big_endian=order == "big") == (elements, crc)
+    if order == "little":
+        assert encode_strings(elements) == (data, crc)
+
+
+@given(element_lists, orders)
+def test_variants_come_back(elements: list[bytes], order: Order) -> None:
+    data, crc = variants(elements, order)
+    assert decode_variants(data, len(elements), big_endian=order == "big") == (elements, crc)
+
+
+@given(element_lists.filter(bool), st.data())
+def test_no_damage_goes_unnoticed(elements: list[bytes], data: st.DataObject) -> None:
+    """Cut or changed, the bytes give another checksum, if they can be read at all."""
+    for write, decode in ((strings, decode_strings), (variants, decode_variants)):
+        stored, crc = write(elements, "little")
+        damaged = bytearray(stored)
+        damaged[data.draw(st.integers(0, len(stored) - 1))] ^= data.draw(st.integers(1, 255))
+        for wrong in (bytes(damaged), stored[: data.draw(st.integers(0, len(stored) - 1))]):
+            try:
+                found = decode(wrong, len(elements), big_endian=False)
+            except CorruptionError:
+                continue
+            assert found == (elements, crc) or found[1] != crc
+
+
+ODD = {
+    "S1 a wrong checksum of lengths": (b"\x01\x05" + bytes(4) + b"xhello", "string lengths does not match"),
+    "S1 lengths summed up as u64": (with_lengths([1, 5], b"xhello", wide=True), "lengths does not match"),
+    "S3 fewer bytes than elements": (b"\x01", "2 strings take more than the 1 bytes stored"),
+    "S3 no bytes": (b"", "2 strings take more than the 0 bytes"),
+    "S4 a byte too few": (strings([b"x", b"hello"], "little")[0][:-1], "strings of 6 bytes where 5 are left"),
+    "S5 a varint of 11 bytes": (b"\x01" + b"\x80" * 10 + b"\0" + bytes(9), "overlong varint"),
+    "S6 huge and unchecked": (b"\x01" + encode_varint(2**40) + bytes(9), "lengths does not match"),
+    "S7 huge": (with_lengths([1, 2**40], b"xhello"), f"strings of {2**40 + 1} bytes where 6 are left"),
+    "S7 huge together": (with_lengths([2**63, 2**63], b"xhello"), f"strings of {2**64} bytes where 6"),
+    "S8 cut in the checksum": (b"\x01\x05\xbe\xb1\x4f\x4c"[:5], "2 strings take more than the 5 bytes"),
+    "S8 cut in the lengths": (b"\x01" + b"\xff" * 6, "truncated varint"),
+    "S8 no room for the checksum": (b"\x01" + b"\x80" * 4 + b"\0\0", "4 bytes wanted where 1 are left"),
+    "S9 numbers": (np.arange(3, dtype="<f4").tobytes(), "lengths does not match"),
+    "S10 little under a big header": (strings([b"x", b"hello"], "big")[0], "lengths does not match"),
+}
+
+
+@pytest.mark.parametrize(("data", "words"), ODD.values(), ids=ODD)
+def test_odd_string_tensors(tmp_path: Path, data: bytes, words: str) -> None:
+    with pytest.raises(CorruptionError, match=words):
+        decode_strings(data, 2, big_endian=False)
+    index = table({b"": BundleHeader(1).encode(), b"s": entry(dtype=7, shape=[2], size=len(data))})
+    (tmp_path / "m.index").write_bytes(index)
+    (tmp_path / "m.data-00000-of-00001").write_bytes(data)
+    with pytest.raises(CorruptionError, match=rf"m\.data-00000-of-00001: tensor s: .*{words}"):
+        CheckpointReader(str(tmp_path / "m")).get_tensor("s")
+
+
+def test_s2_s4_s5_what_only_the_checksum_tells(tmp_path: Path) -> None:
+    stored, crc = strings([b"x", b"hello"], "little")
+    longer = b"\x81\x00" + stored[1:]  # S5: the checksum covers lengths, not their varints
+    for data, right in ((stored, crc), (stored + b"\0\0", crc), (longer, crc), (stored[:-1] + b"O", None)):
+        value = entry(dtype=7, shape=[2], size=len(data), crc=crc)
+        (tmp_path / "m.index").write_bytes(table({b"": BundleHeader(1).encode(), b"s": value}))
+        (tmp_path / "m.data-00000-of-00001").write_bytes(data)
+        reader = CheckpointReader(str(tmp_path / "m"))
+        if right is not None:
+            assert reader.get_tensor("s").tolist() == [b"x", b"hello"]
+        else:
+            with pytest.raises(CorruptionError, match="tensor s: the checksum does not match"):
+                reader.get_tensor("s")
+            assert reader.read("s", verify=False).tolist() == [b"x", b"hellO"]
+
+
+ODD_VARIANTS = {
+    "a wrong checksum": (b"\x01x" + bytes(4), "checksum of a variant does not match"),
+    "longer than the file": (b"\x7fx" + bytes(4), "127 bytes wanted where 5 are left"),
+    "huge": (encode_varint(2**40) + bytes(5), "bytes wanted where 5 are left"),
+    "without checksum": (b"\x01x\0\0", "4 bytes wanted where 2 are left"),
+    "nothing": (b"", "truncated varint"),
+}
+
+
+@pytest.mark.parametrize(("data", "words"), ODD_VARIANTS.values(), ids=ODD_VARIANTS)
+def test_odd_variants(data: bytes, words: str) -> None:
+    with pytest.raises(CorruptionError, match=words):
+        decode_variants(data, 1, big_endian=False)
+
+
+def test_a_length_of_more_than_32_bits_counts_as_64(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ckptool.format.strings._MAX_32", 4)
+    fixed = u32(1, "little") + u64(5, "little")
+    check = u32(mask(crc32c(fixed)), "little")
+    data = b"\x01\x05" + check + b"xhello"
+    assert decode_strings(data, 2, big_endian=False) == (
+        [b"x", b"hello"],
+        crc32c(fixed + check + b"xhello"),
+    )
+    assert encode_strings([b"x", b"hello"])[0] == data
