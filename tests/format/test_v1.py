@@ -305,7 +305,7 @@ def test_a_huge_tensor_of_few_values_is_refused_before_memory_is_taken(make: Mak
 def test_types_that_v1_never_held_are_listed_all_the_same(make: Make, number: int) -> None:
     reader = make({b"": meta((b"a", number, (3,), [W])), slice_key(b"a", W): data()})
     assert [(t.name, int(t.dtype)) for t in reader.tensors()] == [("a", number)]
-    with pytest.raises(UnsupportedError, match="/m: tensor a: .*tensors of type"):
+    with pytest.raises(UnsupportedError, match=r"/m: tensor a: .*tensors of type"):
         reader.get_tensor("a")
 
 
