@@ -45,9 +45,11 @@ class FoundCheckpoint:
         format: of its files.
         files: names of all its files. A graph (`.meta`) is listed with each checkpoint whose
             name leads to it, which may be more than one.
+        sizes: of these files, in bytes.
         bytes: of all files together.
         mtime: of its index or newest table, seconds since the epoch; of the newest shard
             without an index.
+        changed: of whichever of its files is the newest.
         missing: names of files that are missing, as far as names tell. Empty does not mean
             complete: see `ckptool.model.completeness`.
         linked: whether one of its files is a symbolic link.
@@ -58,8 +60,10 @@ class FoundCheckpoint:
     step: int | None
     format: Literal["V1", "V2"]
     files: tuple[str, ...]
+    sizes: tuple[int, ...]
     bytes: int
     mtime: float
+    changed: float
     missing: tuple[str, ...]
     linked: bool
 
@@ -162,8 +166,10 @@ class _Families:
             step=step,
             format=kind,
             files=tuple(entry.name for entry in entries),
+            sizes=tuple(entry.size for entry in entries),
             bytes=sum(entry.size for entry in entries),
             mtime=max(entry.mtime for entry in dated),
+            changed=max(entry.mtime for entry in entries),
             missing=tuple(missing),
             linked=any(entry.is_symlink for entry in entries),
         )

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import stat
-import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
@@ -203,7 +202,8 @@ def replacing(path: StrPath) -> Iterator[int]:
     target = os.fspath(path)
     if _is_special(target):
         raise UnsupportedError("is no regular file", path=target)
-    temporary = f"{target}.{os.getpid()}-{threading.get_ident()}.tmp"
+    # As TensorFlow calls it: what a kill leaves behind is known for what it is.
+    temporary = f"{target}.tmp{os.urandom(16).hex()}"
     with refusals(target):
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:

@@ -1,0 +1,187 @@
+"""What an interrupted save or prune has left in a directory; nothing else is ever called a leftover."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ckptool.errors import CheckpointError
+from ckptool.format.filenames import (
+    INDEX_SUFFIX,
+    index_path,
+    is_part_name,
+    is_state_temporary,
+    meta_path,
+    parse_data_name,
+    parse_v1_pattern,
+    parse_v1_shard,
+    strip_pruned,
+    strip_temporary,
+    temporary_directory_prefix,
+    v1_pattern,
+)
+from ckptool.model.discovery import FoundCheckpoint, table_kind
+from ckptool.model.foreign import is_table
+from ckptool.wire.files import DirectoryEntry, file_size, list_directory, open_input
+
+LeftoverKind = Literal["temporary", "temporary-directory", "pruned", "data-without-index"]
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something in a directory that no reader needs, and what has to go to be rid of it.
+
+    Attributes:
+        name: of the file or directory; of data shards without index their prefix with
+            `.data-*`; of a prune that was interrupted the checkpoint it was removing.
+        kind: `temporary`: a file that was being written, the state file's included;
+            `temporary-directory`: the parts of a save; `pruned`: a checkpoint whose removal
+            has begun; `data-without-index`: shards that cannot be read.
+        files: to unlink, in this order, relative to the directory that was searched. Those
+            of a prune end with the `*.pruned` files, which say that it has begun.
+        is_directory: whether `name` is a directory, to be removed when it is empty.
+        bytes: of all the files.
+        mtime: when any of it changed last, in seconds since the epoch.
+    """
+
+    name: str
+    kind: LeftoverKind
+    files: tuple[str, ...]
+    is_directory: bool
+    bytes: int
+    mtime: float
+
+
+def find_leftovers(directory: str, found: Sequence[FoundCheckpoint]) -> list[Leftover]:
+    """The leftovers in `directory`, by name; `found` is what `discover` says of it.
+
+    Symbolic links are none, and neither is a directory that holds anything but parts of a
+    save. Lists the directory, and those directories in it whose names end like a save's.
+    FileError if the directory itself cannot be listed.
+    """
+    entries = {entry.name: entry for entry in list_directory(directory or ".")}
+    leftovers = [
+        *_temporaries(directory, entries.values()),
+        *_pruned(directory, entries, found),
+    ]
+    begun = {name for leftover in leftovers for name in leftover.files}
+    for checkpoint in found:
+        alone = not checkpoint.is_checkpoint and index_path(checkpoint.name) not in entries
+        shards = [entries[name] for name in checkpoint.files if name in entries and parse_data_name(name)]
+        if alone and not checkpoint.linked and shards and shards[0].name not in begun:
+            leftovers.append(_leftover(f"{checkpoint.name}.data-*", "data-without-index", shards))
+    return sorted(leftovers, key=lambda leftover: leftover.name)
+
+
+def _leftover(name: str, kind: LeftoverKind, entries: Iterable[DirectoryEntry]) -> Leftover:
+    entries = list(entries)
+    return Leftover(
+        name=name,
+        kind=kind,
+        files=tuple(entry.name for entry in entries),
+        is_directory=False,
+        bytes=sum(entry.size for entry in entries),
+        mtime=max(entry.mtime for entry in entries),
+    )
+
+
+def _temporaries(directory: str, entries: Iterable[DirectoryEntry]) -> Iterator[Leftover]:
+    for entry in entries:
+        if entry.is_symlink:
+            continue
+        if not entry.is_directory:
+            temporary = strip_temporary(entry.name) or is_state_temporary(entry.name)
+            if temporary and file_size(os.path.join(directory, entry.name)) is not None:
+                yield _leftover(entry.name, "temporary", [entry])
+        elif temporary_directory_prefix(entry.name):
+            parts = _parts(os.path.join(directory, entry.name))
+            if parts is not None:
+                yield Leftover(
+                    name=entry.name,
+                    kind="temporary-directory",
+                    files=tuple(os.path.join(entry.name, part.name) for part in parts),
+                    is_directory=True,
+                    bytes=sum(part.size for part in parts),
+                    mtime=max([entry.mtime, *(part.mtime for part in parts)]),
+                )
+
+
+def _parts(path: str) -> list[DirectoryEntry] | None:
+    """What is in a directory, None if any of it is not a part of a save, or nobody can tell."""
+    try:
+        parts = list_directory(path)
+        ours = all(is_part_name(part.name) and not (part.is_directory or part.is_symlink) for part in parts)
+        return (
+            parts if ours and all(file_size(os.path.join(path, p.name)) is not None for p in parts) else None
+        )
+    except CheckpointError:
+        return None
+
+
+def _pruned(
+    directory: str, entries: dict[str, DirectoryEntry], found: Sequence[FoundCheckpoint]
+) -> Iterator[Leftover]:
+    """Checkpoints whose removal has begun: their tables carry `.pruned`.
+
+    Where the table itself is there again, the checkpoint was saved anew and only the
+    `.pruned` file is left over. A graph that another checkpoint shares stays.
+    """
+    parts = _Parts(entries, found)
+    sets: dict[tuple[str, int], list[DirectoryEntry]] = defaultdict(list)
+    for entry in entries.values():
+        name = strip_pruned(entry.name)
+        if not name or entry.is_directory or entry.is_symlink:
+            continue
+        kind = _kind(os.path.join(directory, entry.name))
+        shard = parse_v1_shard(name)
+        if name.endswith(INDEX_SUFFIX) and kind is not None:
+            prefix = name.removesuffix(INDEX_SUFFIX)
+            rest = [] if name in entries else [*parts.data[prefix], *parts.graph(prefix)]
+            yield _leftover(prefix, "pruned", [*rest, entry])
+        elif kind == "V1" and shard is not None:
+            sets[shard.prefix, shard.total].append(entry)
+        elif kind == "V1":
+            yield _leftover(name, "pruned", [*([] if name in entries else parts.graph(name)), entry])
+    for (prefix, count), pruned in sets.items():
+        shards, pattern = parts.v1_shards[prefix, count], v1_pattern(prefix, count)
+        rest = [] if len(shards) == count else [*shards, *parts.graph(pattern)]
+        yield _leftover(pattern, "pruned", [*rest, *pruned])
+
+
+class _Parts:
+    """The files of a directory that may belong to a checkpoint whose removal has begun."""
+
+    def __init__(self, entries: dict[str, DirectoryEntry], found: Sequence[FoundCheckpoint]) -> None:
+        self.data: dict[str, list[DirectoryEntry]] = defaultdict(list)
+        self.v1_shards: dict[tuple[str, int], list[DirectoryEntry]] = defaultdict(list)
+        self._files = {e.name: e for e in entries.values() if not (e.is_directory or e.is_symlink)}
+        self._owners: dict[str, set[str]] = defaultdict(set)
+        for entry in self._files.values():
+            if shard := parse_data_name(entry.name):
+                self.data[shard.prefix].append(entry)
+            elif shard := parse_v1_shard(entry.name):
+                self.v1_shards[shard.prefix, shard.total].append(entry)
+        for checkpoint in found:
+            # Of a set that was renamed in part, what remains is found: it is called by its pattern.
+            if checkpoint.is_checkpoint:
+                sharded = parse_v1_pattern(checkpoint.name) is not None
+                self._owners[meta_path(checkpoint.name)].add(checkpoint.name if sharded else "")
+
+    def graph(self, name: str) -> list[DirectoryEntry]:
+        """The graph of the checkpoint `name`, nothing if there is none or others have it too."""
+        path = meta_path(name)
+        return [self._files[path]] if path in self._files and not self._owners[path] - {name} else []
+
+
+def _kind(path: str) -> Literal["V1", "V2"] | None:
+    """Which format's table this is; None for anything else, and for what cannot be read."""
+    try:
+        with open_input(path) as file:
+            if not is_table(file):
+                return None
+        return table_kind(path)
+    except CheckpointError:
+        return None
