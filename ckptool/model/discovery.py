@@ -72,15 +72,17 @@ class FoundCheckpoint:
         """False for data shards without an index: a save that has not finished, or never will."""
         return self.format == "V1" or index_path(self.name) in self.files
 
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of its index (V2), or of all files but the graph (V1): what makes it a checkpoint."""
+        if self.format == "V2":
+            return (index_path(self.name),)
+        return tuple(name for name in self.files if name != meta_path(self.name))
+
     def location(self, directory: str) -> Location:
         """Where it is, for a reader."""
-        names = (
-            [index_path(self.name)]
-            if self.format == "V2"
-            else [f for f in self.files if f != meta_path(self.name)]
-        )
         prefix = os.path.join(directory, self.name)
-        return Location(prefix, self.format, tuple(os.path.join(directory, name) for name in names))
+        return Location(prefix, self.format, tuple(os.path.join(directory, name) for name in self.tables))
 
 
 def discover(directory: str) -> list[FoundCheckpoint]:

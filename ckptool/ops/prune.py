@@ -1,0 +1,352 @@
+"""Deleting the checkpoints of a directory that a policy does not keep: look, plan, apply.
+
+The order of what is done makes every moment safe. The state file first; then the tables
+of what goes are renamed (`P.index.pruned`), which makes it no checkpoint any more and
+marks it as begun; then its other files go, and the renamed ones last. Whatever carries
+`.pruned` when a run begins is finished by it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ckptool.errors import CheckpointError, CorruptionError, FileError, NotFoundError, RequestError
+from ckptool.format.filenames import PRUNED_SUFFIX
+from ckptool.format.state import CheckpointState, format_state
+from ckptool.model.completeness import inspect
+from ckptool.model.discovery import FoundCheckpoint, discover
+from ckptool.model.leftovers import Leftover, find_leftovers
+from ckptool.model.state_entries import name_in_directory, state_entries
+from ckptool.model.statefile import find_state, resolve_recorded, state_path
+from ckptool.ops.prune_plan import Candidate, Decision, Plan, Policy, plan_prune
+from ckptool.wire.changes import remove_directory, remove_file, rename_file
+from ckptool.wire.files import StrPath, exists, file_size, is_directory, replace_file, sync_directory
+
+_ATTEMPTS = 5
+_LEFTOVER_AGE = 3600.0
+
+
+@dataclass(frozen=True)
+class KeptCheckpoint:
+    """A checkpoint that stays: its prefix, all that keeps it, and the bytes of its files."""
+
+    checkpoint: str
+    reasons: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class DeletedCheckpoint:
+    """A checkpoint that goes, or has gone: its prefix, paths and bytes of the files that go, and why."""
+
+    checkpoint: str
+    files: tuple[str, ...]
+    bytes: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DeletedLeftover:
+    """A leftover that goes, or has gone: its path, the paths of the files, their bytes, its kind."""
+
+    leftover: str
+    files: tuple[str, ...]
+    bytes: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class PruneFailure:
+    """A file or directory that could not be dealt with: its path, and what the system said."""
+
+    file: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """What a prune did; with `dry_run`, what it would do.
+
+    Attributes:
+        directory: as it was given.
+        dry_run: whether nothing was done.
+        decisions: every checkpoint, by base name, then step.
+        leftovers: those that go; empty unless they were asked for.
+        freed: bytes of the files that are gone, or would be.
+        failed: what went wrong; everything else was done all the same.
+        notes: what the user should know, in sentences.
+    """
+
+    directory: str
+    dry_run: bool
+    decisions: tuple[KeptCheckpoint | DeletedCheckpoint, ...]
+    leftovers: tuple[DeletedLeftover, ...]
+    freed: int
+    failed: tuple[PruneFailure, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def keep(self) -> tuple[KeptCheckpoint, ...]:
+        """The checkpoints that stay."""
+        return tuple(c for c in self.decisions if isinstance(c, KeptCheckpoint))
+
+    @property
+    def delete(self) -> tuple[DeletedCheckpoint, ...]:
+        """The checkpoints that go."""
+        return tuple(c for c in self.decisions if isinstance(c, DeletedCheckpoint))
+
+
+def prune_checkpoints(
+    directory: StrPath = ".",
+    keep: int | None = None,
+    *,
+    keep_every_hours: float | None = None,
+    keep_every_steps: int | None = None,
+    keep_within: float | None = None,
+    pins: Sequence[str | int] = (),
+    min_age: float = 0.0,
+    leftovers: bool = False,
+    leftover_age: float = _LEFTOVER_AGE,
+    only: str | None = None,
+    dry_run: bool = False,
+    latest_filename: str | None = None,
+    now: float | None = None,
+    advance: Callable[[int], object] = int,
+) -> PruneResult:
+    """Delete the checkpoints in `directory` that no rule keeps, and say what was done and why.
+
+    At least one of the four rules is needed; `Policy` says what they mean. Always kept are
+    the checkpoint that the state file points at, checkpoints without a step in their names
+    or with a symbolic link among their files, and incomplete ones. Nothing outside of the
+    directory is touched, and no file that is not known for a checkpoint's.
+
+    `leftovers` that are older than `leftover_age` seconds go too. `only` is the one base
+    name to prune. Times are in seconds; `now`, by default the clock's, since the epoch.
+    `advance` is called with 1 for every checkpoint looked at.
+
+    Raises:
+        RequestError: no rule, or a senseless one; `directory` is none.
+        NotFoundError: there is no such directory; or the checkpoint that the state file
+            points at is missing or incomplete. Nothing is deleted then.
+        CorruptionError: the state file cannot be read. Nothing is deleted.
+        FileError: the directory cannot be listed, or the state file not replaced. Nothing
+            is deleted. Files that cannot be deleted are in the result instead.
+    """
+    pinned = tuple(map(str, pins))
+    policy = Policy(keep, keep_every_hours, keep_every_steps, keep_within, pinned, min_age, only)
+    policy.check()
+    path = os.fspath(directory)
+    _check_directory(path)
+    moment = time.time() if now is None else now
+    for _ in range(_ATTEMPTS):
+        view = _look(path, latest_filename, advance)
+        try:
+            plan = plan_prune(view.candidates, view.state, policy, moment, view.elsewhere)
+        except NotFoundError as exc:
+            raise exc.locate(path=state_path(path, latest_filename)) from exc
+        extra = [leftover for leftover in view.leftovers if moment - leftover.mtime >= leftover_age]
+        begun = [x for x in view.leftovers if x.kind == "pruned" and _is_old(x, policy, moment)]
+        work = _Work(plan, begun, [x for x in extra if x.kind != "pruned" and leftovers])
+        # Someone who saved meanwhile has put another state file there: it must not be undone.
+        if dry_run or _read_state(path, latest_filename) == view.state:
+            return _carry_out(path, latest_filename, work, dry_run=dry_run)
+    raise CheckpointError(
+        "changes while it is looked at; nothing was deleted",
+        path=state_path(path, latest_filename),
+        remedy="try again",
+    )
+
+
+def _check_directory(path: str) -> None:
+    if not exists(path or "."):
+        raise NotFoundError("no such directory", path=path)
+    if not is_directory(path or "."):
+        raise RequestError("is no directory", path=path, remedy="give the directory of the checkpoints")
+
+
+def _is_old(leftover: Leftover, policy: Policy, now: float) -> bool:
+    return policy.min_age <= 0 or now - leftover.mtime >= policy.min_age
+
+
+class _View(NamedTuple):
+    """What there is in a directory before anything is done."""
+
+    candidates: list[Candidate]
+    state: CheckpointState | None
+    elsewhere: frozenset[str]
+    leftovers: list[Leftover]
+
+
+def _look(directory: str, latest_filename: str | None, advance: Callable[[int], object]) -> _View:
+    state = _read_state(directory, latest_filename)
+    found = discover(directory)
+    leftovers = find_leftovers(directory, found)
+    # What is left of a checkpoint whose removal has begun is no candidate any more.
+    begun = {name for leftover in leftovers if leftover.kind == "pruned" for name in leftover.files}
+    found = [c for c in found if begun.isdisjoint(c.files)]
+    names = {c.name for c in found}
+    recorded = [] if state is None else [entry.path for entry in state_entries(state)]
+    latest = None if state is None else name_in_directory(state.model_checkpoint_path, names)
+    candidates = []
+    for checkpoint in found:
+        # Without a step it is kept anyhow.
+        matters = checkpoint.step is not None or checkpoint.name == latest
+        candidates.append(Candidate(checkpoint, _missing(directory, checkpoint) if matters else ()))
+        advance(1)
+    elsewhere = frozenset(
+        path
+        for path in recorded
+        if name_in_directory(path, names) is None and resolve_recorded(directory, path).found
+    )
+    return _View(candidates, state, elsewhere, leftovers)
+
+
+def _missing(directory: str, found: FoundCheckpoint) -> tuple[str, ...]:
+    if found.missing:
+        return tuple(f"{name} is missing" for name in found.missing)
+    return inspect(found.location(directory)).missing
+
+
+def _read_state(directory: str, latest_filename: str | None) -> CheckpointState | None:
+    try:
+        return find_state(directory, latest_filename)
+    except CorruptionError as exc:
+        exc.remedy = "nothing was deleted; 'ckptool latest --set' writes it anew"
+        raise
+
+
+class _Work(NamedTuple):
+    """What is to be done."""
+
+    plan: Plan
+    begun: list[Leftover]
+    leftovers: list[Leftover]
+
+
+def _carry_out(directory: str, latest_filename: str | None, work: _Work, *, dry_run: bool) -> PruneResult:
+    plan = work.plan
+    if dry_run:
+        doomed = [d.bytes for d in plan.decisions if not d.keep]
+        freed = sum(doomed) + sum(x.bytes for x in (*work.begun, *work.leftovers))
+        failed: list[PruneFailure] = []
+    else:
+        applier = _Applier(directory, state_path(directory, latest_filename))
+        applier.apply(work)
+        freed, failed = applier.freed, applier.failed
+    return PruneResult(
+        directory=directory,
+        dry_run=dry_run,
+        decisions=(*_begun(directory, work.begun), *(_decided(directory, d) for d in plan.decisions)),
+        leftovers=tuple(
+            DeletedLeftover(os.path.join(directory, x.name), _paths(directory, x.files), x.bytes, x.kind)
+            for x in work.leftovers
+        ),
+        freed=freed,
+        failed=tuple(failed),
+        notes=tuple(f"--pin {pin} means no checkpoint here" for pin in plan.unmatched),
+    )
+
+
+def _paths(directory: str, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(os.path.join(directory, name) for name in names)
+
+
+def _begun(directory: str, begun: Iterable[Leftover]) -> Iterable[DeletedCheckpoint]:
+    for x in begun:
+        path = os.path.join(directory, x.name)
+        yield DeletedCheckpoint(path, _paths(directory, x.files), x.bytes, ("removal has begun before",))
+
+
+def _decided(directory: str, decision: Decision) -> KeptCheckpoint | DeletedCheckpoint:
+    path = os.path.join(directory, decision.name)
+    if decision.keep:
+        return KeptCheckpoint(path, decision.reasons, decision.bytes)
+    files = _paths(directory, (*decision.tables, *decision.others))
+    return DeletedCheckpoint(path, files, decision.bytes, decision.reasons)
+
+
+@dataclass
+class _Applier:
+    """Does what was planned; a file that resists is noted, and the rest goes on."""
+
+    directory: str
+    state_path: str
+    freed: int = 0
+    failed: list[PruneFailure] = field(default_factory=list)
+
+    def apply(self, work: _Work) -> None:
+        plan = work.plan
+        if plan.first is not None:
+            replace_file(self.state_path, format_state(plan.first))
+        doomed = [decision for decision in plan.decisions if not decision.keep]
+        renamed = [decision for decision in doomed if all([*map(self._rename, decision.tables)])]
+        if renamed:
+            # The names have to be on the disk before anything that they stand for goes.
+            self._sync()
+        if plan.last is not None and len(renamed) == len(doomed):
+            self._record(plan.last)
+        for x in work.begun:
+            others = [name for name in x.files if not name.endswith(PRUNED_SUFFIX)]
+            self._finish(others, x.files[len(others) :])
+        for decision in renamed:
+            self._finish(decision.others, [name + PRUNED_SUFFIX for name in decision.tables])
+        for x in work.leftovers:
+            if all([*map(self._remove, x.files)]) and x.is_directory:
+                self._remove_directory(x.name)
+        if renamed or work.begun or work.leftovers:
+            self._sync()
+
+    def _record(self, state: CheckpointState) -> None:
+        try:
+            replace_file(self.state_path, format_state(state))
+        except FileError as exc:
+            self._note(self.state_path, exc)
+
+    def _finish(self, others: Iterable[str], pruned: Iterable[str]) -> None:
+        """Delete a checkpoint whose tables are renamed. These go last: they say what is to be done."""
+        if all([*map(self._remove, others)]):
+            for name in pruned:
+                self._remove(name)
+
+    def _rename(self, name: str) -> bool:
+        path = os.path.join(self.directory, name)
+        try:
+            rename_file(path, path + PRUNED_SUFFIX)
+        except FileError as exc:
+            self._note(path, exc)
+            return False
+        return True
+
+    def _remove(self, name: str) -> bool:
+        """Whether the file is gone."""
+        path = os.path.join(self.directory, name)
+        try:
+            size = file_size(path)
+            if remove_file(path):
+                self.freed += size or 0
+            else:
+                self.failed.append(PruneFailure(path, "had vanished already"))
+        except FileError as exc:
+            self._note(path, exc)
+            return False
+        return True
+
+    def _remove_directory(self, name: str) -> None:
+        path = os.path.join(self.directory, name)
+        try:
+            remove_directory(path)
+        except FileError as exc:
+            self._note(path, exc)
+
+    def _sync(self) -> None:
+        try:
+            sync_directory(self.directory or ".")
+        except FileError as exc:
+            self._note(self.directory, exc)
+
+    def _note(self, path: str, exc: FileError) -> None:
+        self.failed.append(PruneFailure(path, exc.strerror))
