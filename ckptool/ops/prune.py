@@ -126,7 +126,7 @@ def prune_checkpoints(
 
     `leftovers` that are older than `leftover_age` seconds go too. `only` is the one base
     name to prune. Times are in seconds; `now`, by default the clock's, since the epoch.
-    `advance` is called with 1 for every checkpoint looked at.
+    `advance` is called with the bytes of each checkpoint when it has been looked at.
 
     Raises:
         RequestError: no rule, or a senseless one; `directory` is none.
@@ -196,7 +196,7 @@ def _look(directory: str, latest_filename: str | None, advance: Callable[[int], 
         # Without a step it is kept anyhow.
         matters = checkpoint.step is not None or checkpoint.name == latest
         candidates.append(Candidate(checkpoint, _missing(directory, checkpoint) if matters else ()))
-        advance(1)
+        advance(checkpoint.bytes)
     elsewhere = frozenset(
         path
         for path in recorded
@@ -349,4 +349,4 @@ class _Applier:
             self._note(self.directory, exc)
 
     def _note(self, path: str, exc: FileError) -> None:
-        self.failed.append(PruneFailure(path, exc.strerror))
+        self.failed.append(PruneFailure(path, exc.fault))
