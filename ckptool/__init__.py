@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ckptool.model.reader import CheckpointReader
     from ckptool.model.save import save_checkpoint
     from ckptool.model.writer import CheckpointWriter
+    from ckptool.ops.rename_apply import rename_checkpoint
+    from ckptool.ops.rename_result import RenameResult, Renaming
 
 __version__ = "0.1.0"
 
@@ -40,6 +42,8 @@ __all__ = [
     "FileError",
     "NoCheckpointError",
     "NotFoundError",
+    "RenameResult",
+    "Renaming",
     "RequestError",
     "TensorInfo",
     "UnsupportedError",
@@ -50,6 +54,7 @@ __all__ = [
     "list_variables",
     "load_checkpoint",
     "load_variable",
+    "rename_checkpoint",
     "save_checkpoint",
 ]
 
@@ -71,6 +76,8 @@ _HOMES = {
     "ckptool.model.reader": ("CheckpointReader",),
     "ckptool.model.save": ("save_checkpoint",),
     "ckptool.model.writer": ("CheckpointWriter",),
+    "ckptool.ops.rename_apply": ("rename_checkpoint",),
+    "ckptool.ops.rename_result": ("RenameResult", "Renaming"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "ls": "List the tensors of a checkpoint.",
     "show": "Print the values of tensors, all of them if none is named.",
     "latest": "Print the prefix of the newest checkpoint in a directory.",
+    "rename": "Write a checkpoint with tensors renamed or left out.",
 }
 
 DONE, NO, TROUBLE = 0, 1, 2

@@ -7,15 +7,13 @@ from contextlib import contextmanager
 
 from ckptool.cli.output import Output
 from ckptool.model.locate import locate
+from ckptool.model.location import Location
 from ckptool.model.reader import CheckpointReader
 from ckptool.wire.files import exists
 
 
-@contextmanager
-def open_checkpoint(
-    path: str, output: Output, arguments: Sequence[str] = ()
-) -> Iterator[tuple[CheckpointReader, tuple[str, ...]]]:
-    """The checkpoint open for reading, and `arguments` without the files that belong to it.
+def resolve(path: str, output: Output, arguments: Sequence[str] = ()) -> tuple[Location, tuple[str, ...]]:
+    """Where the checkpoint is, and `arguments` without the files that belong to it.
 
     A shell expands `model.ckpt*` to every file of the checkpoint: the first names it, the
     others are no tensor names, and are ignored with a line on stderr.
@@ -30,5 +28,14 @@ def open_checkpoint(
             output.note(f"{argument} belongs to {location.prefix}: taken for no tensor name")
         else:
             rest.append(argument)
+    return location, tuple(rest)
+
+
+@contextmanager
+def open_checkpoint(
+    path: str, output: Output, arguments: Sequence[str] = ()
+) -> Iterator[tuple[CheckpointReader, tuple[str, ...]]]:
+    """The checkpoint open for reading, and the rest of `arguments`: see `resolve`."""
+    location, rest = resolve(path, output, arguments)
     with CheckpointReader(location) as reader:
-        yield reader, tuple(rest)
+        yield reader, rest

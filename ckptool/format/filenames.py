@@ -104,6 +104,12 @@ def temporary_path(path: str, number: int = 0) -> str:
     return f"{path}.tempstate{number}"
 
 
+def temporary_number(name: str, final: str) -> int | None:
+    """The number that `temporary_path` gave to `final` to make `name`; None if it did not."""
+    digits = name.removeprefix(final + ".tempstate")
+    return int(digits) if digits != name and re.fullmatch(r"0|[1-9][0-9]{0,18}", digits) else None
+
+
 def strip_temporary(name: str) -> str | None:
     """The name a file will get when TensorFlow has written all of it; None if it has its final name."""
     match = _TEMPORARY.fullmatch(name)

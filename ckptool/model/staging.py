@@ -43,7 +43,7 @@ class Staging:
         prefix: of the checkpoint.
         index: the new index, open for writing.
         resumed: whether another run on this prefix was killed before it was done.
-        placed: what is in its place.
+        staged: what is to be at these paths, and is beside them yet; `placed`: what is there.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -57,7 +57,7 @@ class Staging:
         self.prefix = prefix
         self.directory, self._name = split_path(prefix)
         self._open: dict[str, OutputFile] = {}
-        self._staged: list[str] = []
+        self.staged: list[str] = []
         self.placed: list[str] = []
         self._made_directory = self._make_directory()
         self._index_path = index_path(prefix)
@@ -71,7 +71,7 @@ class Staging:
         self.index = index
         self.resumed = index.found
         self._open[self._index_path] = index
-        self._staged.append(self._index_path)
+        self.staged.append(self._index_path)
         if index.found:
             self._remove_temporaries()
 
@@ -89,16 +89,19 @@ class Staging:
 
     def _remove_temporaries(self) -> None:
         """Remove what a killed run has staged; the index's own is in use."""
-        for path in self.members():
+        for path in self._names_of_members():
             final = strip_temporary(path)
-            if final is not None and path == temporary_path(final) and final != self._index_path:
+            if final is not None and path == temporary_path(final):
                 remove_file(path)
 
     def members(self) -> list[str]:
-        """The data shards and the graph of this prefix that are there, temporary ones included.
+        """The data shards and the graph of this prefix that are in place.
 
         A graph whose name another prefix would give it too (`q-5-of-10` has `q.meta`) is none.
         """
+        return [path for path in self._names_of_members() if strip_temporary(path) is None]
+
+    def _names_of_members(self) -> list[str]:
         graph = self.prefix + META_SUFFIX
         found = []
         for entry in list_directory(self.directory or "."):
@@ -111,19 +114,23 @@ class Staging:
 
     def create(self, path: str) -> OutputFile:
         """A new file that will be at `path`."""
-        self._staged.append(path)
+        self.staged.append(path)
         self._open[path] = create_output(temporary_path(path))
         return self._open[path]
 
     def copy(self, source: str, path: str, advance: Advance = int) -> None:
         """A copy of `source` that will be at `path`; the kernel copies, or blocks are shared."""
-        self._staged.append(path)
+        self.staged.append(path)
         copy_file(source, temporary_path(path), advance)
 
     def link(self, source: str, path: str) -> None:
         """A hard link to `source` that will be at `path`."""
-        self._staged.append(path)
+        self.staged.append(path)
         link_file(source, temporary_path(path))
+
+    def unstage(self, path: str) -> None:
+        """Forget what could not be staged."""
+        self.staged.remove(path)
 
     def finish(self, mode_of: str | None = None) -> None:
         """Make durable what was written; with `mode_of`, new files get the permissions of that one."""
@@ -138,12 +145,12 @@ class Staging:
     def place(self, path: str) -> None:
         """Move a staged file to its place; the index last of all."""
         rename_file(temporary_path(path), path)
-        self._staged.remove(path)
+        self.staged.remove(path)
         self.placed.append(path)
 
     def place_all(self) -> None:
         """Move everything to its place, the index when all else is durable there."""
-        others = [path for path in self._staged if path != self._index_path]
+        others = [path for path in self.staged if path != self._index_path]
         for path in others:
             self.place(path)
         if others:
@@ -162,7 +169,7 @@ class Staging:
 
     def abandon(self) -> None:
         """Undo what can be undone: nothing staged stays, and nothing that was placed."""
-        for path in (*reversed(self.placed), *map(temporary_path, reversed(self._staged))):
+        for path in (*reversed(self.placed), *map(temporary_path, reversed(self.staged))):
             with contextlib.suppress(FileError):
                 remove_file(path)
         with contextlib.suppress(CheckpointError):

@@ -43,12 +43,20 @@ class CheckpointWriter:
     """
 
     def __init__(
-        self, prefix: StrPath, *, shards: int = 1, data_alignment: int = 1, replace: bool = False
+        self,
+        prefix: StrPath,
+        *,
+        shards: int = 1,
+        data_alignment: int = 1,
+        replace: bool = False,
+        keep_graph: bool = True,
+        mode_of: StrPath | None = None,
     ) -> None:
         """`data_alignment`: zeros follow each tensor up to a multiple of so many bytes.
 
         With `replace`, a checkpoint of that name goes, its index first, when the new one is
-        whole beside it; a graph (`.meta`) stays.
+        whole beside it; its graph (`.meta`) stays unless `keep_graph` is false. With
+        `mode_of`, the new files get the permissions of that one.
 
         Raises:
             RequestError: a checkpoint of that name exists and `replace` is false; or the
@@ -58,9 +66,10 @@ class CheckpointWriter:
         if shards < 1 or data_alignment < 1:
             raise RequestError("there is at least one shard, and the alignment is at least one byte")
         self.prefix = os.fspath(prefix)
+        self._mode_of = None if mode_of is None else os.fspath(mode_of)
         self._entries: dict[bytes, BundleEntry] = {}
         self._partitioned: dict[bytes, dict[TensorSlice, Box]] = {}
-        self._files = Publication(self.prefix, shards, replace=replace, keep_graph=True)
+        self._files = Publication(self.prefix, shards, replace=replace, keep_graph=keep_graph)
         try:
             outputs = [self._files.create_shard(number) for number in range(shards)]
         except BaseException:
@@ -125,6 +134,16 @@ class CheckpointWriter:
         slices[extents] = box
         self._entries[part_key] = self._append(name, array, dtype, shard)
 
+    def add_graph(self, data: bytes | None, source: StrPath = "") -> None:
+        """Add a graph file (`.meta`): a serialized MetaGraphDef, or a copy of the file `source`.
+
+        RequestError if its name is that of another checkpoint's.
+        """
+        if data is None:
+            self._files.copy_meta(os.fspath(source))
+        else:
+            self._files.write_meta(data)
+
     def _new_key(self, name: str) -> bytes:
         key = encode_name(name)
         if not key:
@@ -152,7 +171,7 @@ class CheckpointWriter:
         header = BundleHeader(len(self._shards)).encode()
         entries = ((key, entry.encode()) for key, entry in sorted(self._entries.items()))
         write_index(self._files.index.write, header, entries)
-        self._files.commit()
+        self._files.commit(self._mode_of)
 
     def __enter__(self) -> Self:
         return self

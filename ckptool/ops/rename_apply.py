@@ -1,0 +1,232 @@
+"""Renaming tensors: rules become a plan, the plan new files. Data is read only where it has to change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+
+from ckptool.errors import FileError, NotFoundError, RequestError
+from ckptool.format.bundle import HEADER_KEY, Bundle, BundleEntry, BundleHeader
+from ckptool.format.bundle_write import ShardWriter, write_index
+from ckptool.format.filenames import index_path, meta_path
+from ckptool.format.names import encode_name
+from ckptool.format.strings import encode_strings
+from ckptool.model.inplace import Replacement
+from ckptool.model.locate import locate
+from ckptool.model.location import Location
+from ckptool.model.publish import Publication
+from ckptool.model.reader import CheckpointReader
+from ckptool.model.staging import Advance
+from ckptool.ops.rename import RenamePlan, Rules, plan_rename
+from ckptool.ops.rename_check import check_request
+from ckptool.ops.rename_data import TensorCopier
+from ckptool.ops.rename_graphs import GraphFile, graph_file_for, new_object_graph
+from ckptool.ops.rename_index import IndexEntries, entries_of, read_entries
+from ckptool.ops.rename_layout import ShardPlan, keep_shards, pack_shards, with_other_count
+from ckptool.ops.rename_result import Options, RenameResult
+from ckptool.ops.roles import OBJECT_GRAPH_KEY, find_roles
+from ckptool.wire.files import StrPath, file_size
+
+_GRAPH_KEY = encode_name(OBJECT_GRAPH_KEY)
+
+
+def rename_checkpoint(
+    checkpoint: StrPath,
+    output: StrPath | None = None,
+    names: Mapping[str, str] | None = None,
+    *,
+    substitutions: Sequence[tuple[str, str]] = (),
+    strip_prefix: str = "",
+    add_prefix: str = "",
+    drop: Sequence[str] = (),
+    drop_slots: bool = False,
+    in_place: bool = False,
+    link: bool = False,
+    force: bool = False,
+    keys_only: bool = False,
+    meta: bool = True,
+    dry_run: bool = False,
+) -> RenameResult:
+    """Write a checkpoint under a new prefix with tensors renamed or left out, as `ckptool rename` does.
+
+    `checkpoint` in any form that the command line takes; V1 is written as V2. For the
+    rules, from `names` (exact old name -> new name) to `drop_slots`, see
+    `ckptool.ops.rename.Rules`; for the rest, `ckptool.ops.rename_result.Options`.
+
+    Raises:
+        RequestError: a rule that matches nothing or leads to a collision, or an output
+            that cannot be; nothing has been written.
+        NotFoundError: there is no such checkpoint, or no such tensor.
+        CorruptionError, UnsupportedError: the checkpoint cannot be read; nothing is left
+            of the output.
+        FileError: the operating system refused; nothing is left of the output.
+    """
+    rules = Rules(
+        tuple(drop), drop_slots, tuple((names or {}).items()), tuple(substitutions), strip_prefix, add_prefix
+    )
+    options = Options(in_place, link, force, keys_only, meta, dry_run)
+    return apply_rename(locate(checkpoint), None if output is None else os.fspath(output), rules, options)
+
+
+def apply_rename(
+    location: Location, output: str | None, rules: Rules, options: Options, advance: Advance = int
+) -> RenameResult:
+    """As `rename_checkpoint`; `advance` is called with the bytes of data copied, now and then."""
+    target = check_request(location, output, options)
+    slots = _slots(location) if rules.drop_slots else frozenset()
+    if location.format == "V1":
+        from ckptool.ops.rename_v1 import convert
+
+        return convert(location, target, rules, slots, options)
+    if options.in_place and not options.dry_run:
+        return _in_place(location, rules, slots, options, advance)
+    with closing(Bundle(location.prefix)) as bundle:
+        work = _prepare(bundle, rules, slots, options)
+        if not options.dry_run:
+            with Publication(target, len(work.shards), replace=options.force) as files:
+                _write(work, files, options, advance)
+    return work.result(target, options)
+
+
+def _slots(location: Location) -> frozenset[str]:
+    with CheckpointReader(location) as reader:
+        return frozenset(name for name, role in find_roles(reader).items() if role == "slot")
+
+
+def _in_place(
+    location: Location, rules: Rules, slots: frozenset[str], options: Options, advance: Advance
+) -> RenameResult:
+    with ExitStack() as stack:
+        files = stack.enter_context(Replacement(location.prefix))
+        bundle = stack.enter_context(closing(Bundle(location.prefix)))
+        if files.finished_from is not None:
+            done = _already_done(files.finished_from, bundle, rules, slots)
+            files.finish()
+            if done is not None:
+                return RenameResult.of(location.prefix, location.prefix, done, options)
+        if not rules:
+            raise RequestError("there is nothing to change: give a rule", path=location.prefix)
+        work = _prepare(bundle, rules, slots, options)
+        if work.changes:
+            files.begin(len(work.shards))
+            _write(work, files, options, advance)
+        return work.result(location.prefix, options)
+
+
+def _already_done(old: str, bundle: Bundle, rules: Rules, slots: frozenset[str]) -> RenamePlan | None:
+    """The plan of an interrupted run, if the same rules made this index from the one at `old`."""
+    before, now = read_entries(old), entries_of(bundle.table)
+    try:
+        plan = plan_rename(before.names, rules, slots or frozenset(before.names) - set(now.names))
+        made = sorted(new for _, new in before.renamed(plan))
+    except (RequestError, NotFoundError):
+        return None
+    return plan if made == sorted(now.values) else None
+
+
+@dataclass(frozen=True)
+class _Work:
+    """All that is to be written, and why."""
+
+    bundle: Bundle
+    entries: IndexEntries
+    plan: RenamePlan
+    keys: list[tuple[bytes, bytes]]  # (old, new), in the order of new ones
+    shards: list[ShardPlan]
+    object_graph: bytes | None
+    graph_file: GraphFile
+    notes: tuple[str, ...]
+
+    @property
+    def changes(self) -> bool:
+        """Whether the new checkpoint differs from the old one in anything."""
+        return bool(self.plan.renamed or self.plan.dropped or self.graph_file.data or self.graph_file.dropped)
+
+    def result(self, output: str, options: Options) -> RenameResult:
+        return RenameResult.of(self.bundle.prefix, output, self.plan, options, self.notes)
+
+
+def _prepare(bundle: Bundle, rules: Rules, slots: frozenset[str], options: Options) -> _Work:
+    _check_shards(bundle)
+    entries = entries_of(bundle.table)
+    plan = plan_rename(entries.names, rules, slots, bundle.prefix)
+    keys = list(entries.renamed(plan))
+    notes: list[str] = []
+    object_graph = None
+    if _GRAPH_KEY in entries.values and (plan.renamed or plan.dropped):
+        object_graph = new_object_graph(bundle, entries.entry(_GRAPH_KEY), plan, notes, options)
+    graph_file = graph_file_for(meta_path(bundle.prefix), plan, notes, options)
+    shards = _layout(bundle, entries, keys, plan, object_graph)
+    if options.in_place:
+        shards = with_other_count(shards, bundle.num_shards)
+    return _Work(bundle, entries, plan, keys, shards, object_graph, graph_file, tuple(notes))
+
+
+def _layout(
+    bundle: Bundle,
+    entries: IndexEntries,
+    keys: list[tuple[bytes, bytes]],
+    plan: RenamePlan,
+    object_graph: bytes | None,
+) -> list[ShardPlan]:
+    if not plan.dropped and object_graph is None:
+        return [ShardPlan(number) for number in range(bundle.num_shards)]
+    stored = [(old, entries.entry(old)) for old, _ in keys]
+    graph = _GRAPH_KEY if object_graph is not None else None
+    if plan.dropped:
+        return pack_shards(stored, graph)
+    return keep_shards(
+        bundle.num_shards, lambda number: file_size(bundle.shard_path(number)) == 0, stored, _GRAPH_KEY
+    )
+
+
+def _check_shards(bundle: Bundle) -> None:
+    """NotFoundError unless every shard is there: what comes out should be as whole as what goes in."""
+    for number in range(max(bundle.num_shards, 1)):
+        path = bundle.shard_path(number)
+        if file_size(path) is None:
+            raise NotFoundError(f"shard {number} of {bundle.num_shards} is missing", path=path)
+
+
+def _write(work: _Work, files: Publication | Replacement, options: Options, advance: Advance) -> None:
+    """Stage every file, and put them in place."""
+    bundle = work.bundle
+    copier = TensorCopier(bundle, advance)
+    changed: dict[bytes, BundleEntry] = {}
+    for number, shard in enumerate(work.shards):
+        if shard.source is not None:
+            _take_shard(bundle.shard_path(shard.source), number, files, options, advance)
+            continue
+        writer = ShardWriter(files.create_shard(number).write, number)
+        for key, entry in shard.packed:
+            changed[key] = copier.copy(key, entry, writer)
+        if shard.graph and work.object_graph is not None:
+            old = work.entries.entry(_GRAPH_KEY)
+            data, crc = encode_strings([work.object_graph], big_endian=bundle.endianness == "big")
+            changed[_GRAPH_KEY] = writer.append(old.dtype, old.shape, [data], crc)
+    work.graph_file.stage(files)
+    header = bundle.table.get(HEADER_KEY) or b""
+    if len(work.shards) != bundle.num_shards:
+        header = BundleHeader.decode(header)._replace(num_shards=len(work.shards)).encode()
+    values = work.entries.values
+    write_index(
+        files.index.write,
+        header,
+        ((new, changed[old].encode() if old in changed else values[old]) for old, new in work.keys),
+    )
+    files.commit(mode_of=index_path(bundle.prefix))
+
+
+def _take_shard(
+    source: str, number: int, files: Publication | Replacement, options: Options, advance: Advance
+) -> None:
+    if not options.link:
+        files.copy_shard(number, source, advance)
+        return
+    try:
+        files.link_shard(number, source)
+    except FileError as exc:
+        exc.remedy = "without --link the shards are copied"
+        raise

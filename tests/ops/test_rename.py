@@ -1,0 +1,458 @@
+"""Renaming: the plan, what is written, what is kept consistent, what is refused."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ckptool
+from ckptool import CheckpointWriter, NotFoundError, RequestError, load_checkpoint, rename_checkpoint
+from ckptool.format.metagraph import parse_meta_graph
+from ckptool.ops.rename import Rules, plan_rename
+from tests.oracle import FIXTURES, checkpoints, digest, tensor_name
+
+GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+TUTORIAL = str(FIXTURES / "tutorial-w1-w2" / "my_test_model")
+ALL = [c for c in checkpoints() if c.case != "state-files"]
+V2 = [c for c in ALL if c.entry["format"] == "V2"]
+by_prefix = pytest.mark.parametrize("checkpoint", ALL, ids=lambda c: f"{c.case}:{c.entry['prefix']}")
+by_v2_prefix = pytest.mark.parametrize("checkpoint", V2, ids=lambda c: f"{c.case}:{c.entry['prefix']}")
+
+
+def files(directory):
+    return sorted(path.name for path in Path(directory).rglob("*") if path.is_file())
+
+
+def contents(directory):
+    return {path: path.read_bytes() for path in Path(directory).rglob("*") if path.is_file()}
+
+
+def names(prefix):
+    return [name for name, _ in ckptool.list_variables(prefix)]
+
+
+def copy_of(prefix, directory):
+    """The files of a checkpoint, copied to a directory; their prefix there."""
+    for path in load_checkpoint(prefix).location.files:
+        shutil.copy(path, directory)
+    return str(directory / Path(prefix).name)
+
+
+def plan(given_names, **rules):
+    return dict(plan_rename(given_names, Rules(**rules)).names)
+
+
+# The plan
+
+
+def test_rules_go_in_order():
+    rules = {
+        "pairs": (("a/w", "a/v"), ("a/v", "a/w")),
+        "substitutions": (("^a/", "b/"), (r"(\w)$", r"\1\1")),
+        "strip_prefix": "b/",
+        "add_prefix": "c/",
+        "drop": ("x*",),
+    }
+    assert plan(["a/v", "a/w", "x1", "x2", "z"], **rules) == {"a/v": "c/ww", "a/w": "c/vv", "z": "c/zz"}
+
+
+def test_patterns_drop_old_names():
+    found = plan_rename(["a/Adam", "a/w", "b"], Rules(drop=("*/Adam",), pairs=(("b", "a/Adam"),)))
+    assert found.dropped == ("a/Adam",)
+    assert found.renamed == [("b", "a/Adam")]
+
+
+def test_the_object_graphs_key_is_left_alone():
+    found = plan_rename([GRAPH, "a"], Rules(add_prefix="x/", substitutions=((".*G.*|a", "y"),)))
+    assert found.names == {GRAPH: GRAPH, "a": "x/y"}
+
+
+def test_names_may_be_given_as_they_are_printed():
+    assert plan(["a\nb", "c"], pairs=((r"a\nb", r"x\ty"),)) == {"a\nb": "x\ty", "c": "c"}
+    assert plan([r"a\nb"], pairs=((r"a\nb", r"x\ty"),)) == {r"a\nb": r"x\ty"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"pairs": (("wx", "v"),)}, "no tensor named wx; .*w1"),
+        ({"pairs": (("w1", "a"), ("w1", "b"))}, "both a and b"),
+        ({"pairs": (("w1", "w2"),)}, "w1 and w2 would both become w2"),
+        ({"pairs": (("w1", ""),)}, "empty"),
+        ({"pairs": (("w1", GRAPH),)}, "object graph"),
+        ({"pairs": ((GRAPH, "a"),)}, "stays"),
+        ({"substitutions": (("x", "y"),)}, "--sub x changes no name"),
+        ({"substitutions": (("w.", "v"),)}, "would both become v"),
+        ({"substitutions": (("(", "v"),)}, "no regular expression"),
+        ({"substitutions": (("w", r"\2"),)}, "no replacement"),
+        ({"strip_prefix": "v"}, "--strip-prefix v changes no name"),
+        ({"strip_prefix": "w1"}, "empty"),
+        ({"drop": ("v*",)}, r"no tensor matches v\*"),
+        ({"drop": ("w*",)}, "no tensor would be left"),
+        ({"drop_slots": True}, "no slot variables"),
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense(rules, message):
+    with pytest.raises((RequestError, NotFoundError), match=message):
+        plan_rename([GRAPH, "w1", "w2"], Rules(**rules))
+
+
+# What is written
+
+
+@by_prefix
+def test_a_copy_holds_the_same(checkpoint, tmp_path):
+    rename_checkpoint(checkpoint.prefix, tmp_path / "m")
+    with load_checkpoint(tmp_path / "m") as reader:
+        assert reader.format == "V2"
+        for tensor in checkpoint.tensors:
+            value = reader.get_tensor(tensor_name(tensor))
+            if tensor["sha256"] is not None:
+                assert digest(value) == tensor["sha256"], tensor
+
+
+@by_v2_prefix
+def test_there_and_back_is_where_it_was(checkpoint, tmp_path):
+    rename_checkpoint(checkpoint.prefix, tmp_path / "there", add_prefix="x/")
+    rename_checkpoint(tmp_path / "there", tmp_path / "back", strip_prefix="x/")
+    with load_checkpoint(tmp_path / "back") as reader, load_checkpoint(checkpoint.prefix) as original:
+        assert list(reader.get_variable_to_dtype_map()) == list(original.get_variable_to_dtype_map())
+        if not reader.has_tensor(GRAPH):
+            if checkpoint.case not in ("big-endian", "snappy-v2"):  # not written by TensorFlow itself
+                same = (
+                    Path(checkpoint.prefix + ".index").read_bytes() == (tmp_path / "back.index").read_bytes()
+                )
+                assert same
+        else:
+            assert reader.get_tensor(GRAPH) == original.get_tensor(GRAPH)
+
+
+stems = st.text("ab/", max_size=4) | st.sampled_from(["\0", "\udcff", "a" * 300, "\0a\0\x01\x01\x01\x80\x81"])
+
+
+@given(st.dictionaries(stems.filter(bool), stems.filter(bool), min_size=1), st.integers(0, 3))
+def test_any_names_there_and_back(tmp_path_factory, wanted, partitioned):
+    directory = tmp_path_factory.mktemp("names")
+    new = {old: f"{name}{number}" for number, (old, name) in enumerate(wanted.items())}
+    with CheckpointWriter(directory / "m") as writer:
+        for number, name in enumerate(wanted):
+            if number < partitioned:
+                writer.add_slice(name, np.ones(2), shape=(5,), start=(3,))
+                writer.add_slice(name, np.zeros(3), shape=(5,), start=(0,))
+            else:
+                writer.add(name, number)
+    try:
+        rename_checkpoint(directory / "m", directory / "n", new, link=True)
+    except RequestError as exc:
+        assert "would both" in str(exc)  # noqa: PT017
+        return
+    rename_checkpoint(directory / "n", directory / "o", {b: a for a, b in new.items()}, link=True)
+    with load_checkpoint(directory / "n") as reader, load_checkpoint(directory / "m") as original:
+        for old, name in new.items():
+            np.testing.assert_array_equal(reader.get_tensor(name), original.get_tensor(old))
+    assert (directory / "m.index").read_bytes() == (directory / "o.index").read_bytes()
+
+
+def test_a_hundred_thousand_names(tmp_path):
+    with CheckpointWriter(tmp_path / "m") as writer:
+        for number in range(100_000):
+            writer.add(f"scope/v{number}", b"")
+    rename_checkpoint(tmp_path / "m", tmp_path / "n", strip_prefix="scope/", link=True)
+    rename_checkpoint(tmp_path / "n", tmp_path / "o", add_prefix="scope/", link=True)
+    assert (tmp_path / "m.index").read_bytes() == (tmp_path / "o.index").read_bytes()
+    assert load_checkpoint(tmp_path / "n").has_tensor("v99999")
+
+
+def test_a_pure_rename_reads_no_data(tmp_path):
+    prefix = copy_of(TUTORIAL, tmp_path)
+    shard = tmp_path / "my_test_model.data-00000-of-00001"
+    shard.write_bytes(b"?" * shard.stat().st_size)
+    result = rename_checkpoint(prefix, tmp_path / "m", {"w1": "v"}, link=True)
+    assert [(r.from_, r.to) for r in result.renamed] == [("w1", "v")]
+    assert (result.dropped, result.kept, result.dry_run) == ((), 1, False)
+    assert (tmp_path / "m.data-00000-of-00001").samefile(shard)
+    rename_checkpoint(prefix, tmp_path / "copy", {"w1": "v"})
+    copied = tmp_path / "copy.data-00000-of-00001"
+    assert copied.read_bytes() == shard.read_bytes()
+    assert not copied.samefile(shard)
+
+
+def test_dropping_packs_and_checks(tmp_path):
+    with CheckpointWriter(tmp_path / "m", shards=3) as writer:
+        writer.add("gone", np.zeros(1000), shard=0)
+        writer.add("also", np.zeros(1000), shard=1)
+        writer.add("kept", np.arange(3.0), shard=0)
+        writer.add("text", [b"a", b"bc"], shard=2)
+        writer.add_slice("part", np.ones(2), shape=(4,), start=(2,), shard=2)
+        writer.add_slice("part", np.zeros(2), shape=(4,), start=(0,), shard=0)
+    result = rename_checkpoint(tmp_path / "m", tmp_path / "n", {"kept": "k"}, drop=["gone", "also"])
+    assert result.dropped == ("also", "gone")
+    with load_checkpoint(tmp_path / "n") as reader:
+        assert reader.shard_count == 2
+        assert reader.get_tensor("k").tolist() == [0, 1, 2]
+        assert reader.get_tensor("text").tolist() == [b"a", b"bc"]
+        assert reader.get_tensor("part").tolist() == [0, 0, 1, 1]
+    assert sum(path.stat().st_size for path in tmp_path.glob("n.data*")) == 24 + 16 + 9 + 16
+    shard = tmp_path / "m.data-00000-of-00003"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    before = contents(tmp_path)
+    with pytest.raises(ckptool.CorruptionError, match="checksum"):
+        rename_checkpoint(tmp_path / "m", tmp_path / "o", drop=["gone"])
+    assert contents(tmp_path) == before
+
+
+def test_dropping_slots(tmp_path):
+    source = str(FIXTURES / "optimizer-slots" / "model.ckpt-3")
+    result = rename_checkpoint(source, tmp_path / "m", drop_slots=True)
+    assert result.dropped
+    assert all("Adam" in name for name in result.dropped)
+    assert not any(name.endswith(("/Adam", "/Adam_1")) for name in names(tmp_path / "m"))
+    assert any("left out" in note for note in result.notes)
+    assert files(tmp_path) == ["m.data-00000-of-00001", "m.index"]
+
+
+# The object graph
+
+
+def graph_of(prefix):
+    from ckptool.format.metagraph import parse_object_graph
+
+    return parse_object_graph(ckptool.load_variable(prefix, GRAPH))
+
+
+def test_object_graph_goes_to_a_shard_of_its_own(tmp_path):
+    source = str(FIXTURES / "object-slots" / "slots")
+    rename_checkpoint(source, tmp_path / "m", substitutions=[("^net/", "model/")], link=True)
+    assert (tmp_path / "m.data-00000-of-00002").samefile(source + ".data-00000-of-00001")
+    (root, *_) = graph_of(tmp_path / "m").nodes
+    assert sorted(child.local_name for child in root.children) == ["model", "optimizer"]
+    rename_checkpoint(tmp_path / "m", tmp_path / "n", substitutions=[("^model/", "net/")], link=True)
+    assert sorted(path.name for path in tmp_path.glob("n.*")) == [
+        "n.data-00000-of-00002",
+        "n.data-00001-of-00002",
+        "n.index",
+    ]
+    assert ckptool.load_variable(tmp_path / "n", GRAPH) == ckptool.load_variable(source, GRAPH)
+
+
+def test_object_keys_without_their_edges(tmp_path):
+    source = str(FIXTURES / "object-slots" / "slots")
+    edges = [[child.local_name for child in node.children] for node in graph_of(source).nodes]
+    choices: tuple[dict, ...] = ({"add_prefix": "x/"}, {"substitutions": [("^net", "n")], "keys_only": True})
+    for number, options in enumerate(choices):
+        result = rename_checkpoint(source, tmp_path / str(number), **options)
+        assert len(result.notes) == 1 - number
+        graph = graph_of(tmp_path / str(number))
+        assert [[child.local_name for child in node.children] for node in graph.nodes] == edges
+        stored = {a.checkpoint_key for node in graph.nodes for a in node.attributes}
+        assert stored == set(names(tmp_path / str(number))) - {GRAPH}
+
+
+def test_objects_that_store_several_tensors(tmp_path):
+    source = str(FIXTURES / "object-tree" / "tree-1")
+    rename_checkpoint(source, tmp_path / "m", substitutions=[("^inner/", "outer/")])
+    keys = {a.checkpoint_key for node in graph_of(tmp_path / "m").nodes for a in node.attributes}
+    stored = names(tmp_path / "m")
+    assert all(any(name.startswith(key) for name in stored) for key in keys)
+    part = next(name for name in names(source) if name.endswith("-keys"))
+    with pytest.raises(RequestError, match="parts of one object"):
+        rename_checkpoint(source, tmp_path / "n", {part: "elsewhere/.ATTRIBUTES/x-keys"})
+    with pytest.raises(RequestError, match="parts of one object"):
+        rename_checkpoint(source, tmp_path / "n", drop=[part])
+    dropped = rename_checkpoint(source, tmp_path / "n", drop=[part.replace("-keys", "*")]).dropped
+    assert len(dropped) == 2
+
+
+def test_what_the_object_graph_cannot_express(tmp_path):
+    source = str(FIXTURES / "object-slots" / "slots")
+    key = "net/bias/.ATTRIBUTES/VARIABLE_VALUE"
+    for new in ("bias", "net/\udcff/.ATTRIBUTES/VARIABLE_VALUE"):
+        with pytest.raises(RequestError):
+            rename_checkpoint(source, tmp_path / "m", {key: new})
+    assert files(tmp_path) == []
+
+
+# The graph file
+
+
+def saver_names(meta):
+    graph = parse_meta_graph(Path(meta).read_bytes()).graph_def
+    return {
+        node.name: list(node.attr["value"].tensor.string_val)
+        for node in graph.node
+        if node.name.endswith("tensor_names")
+    }
+
+
+def test_saver_constants_follow(tmp_path):
+    rename_checkpoint(TUTORIAL, tmp_path / "m", {"w1": "w2", "w2": "w1"})
+    assert list(saver_names(TUTORIAL + ".meta").values()) == [[b"w1", b"w2"]] * 2
+    assert list(saver_names(tmp_path / "m.meta").values()) == [[b"w2", b"w1"]] * 2
+
+
+def test_graph_is_copied_where_nothing_changes_and_left_out_on_request(tmp_path):
+    rename_checkpoint(TUTORIAL, tmp_path / "m")
+    assert (tmp_path / "m.meta").read_bytes() == Path(TUTORIAL + ".meta").read_bytes()
+    result = rename_checkpoint(TUTORIAL, tmp_path / "n", meta=False)
+    assert result.notes
+    assert not (tmp_path / "n.meta").exists()
+
+
+def test_v1_graphs_get_v2_ops(tmp_path):
+    source = FIXTURES / "v1-single" / "model.ckpt"
+    rename_checkpoint(source, tmp_path / "m", add_prefix="x/")
+    ops = {node.op for node in parse_meta_graph((tmp_path / "m.meta").read_bytes()).graph_def.node}
+    assert {"SaveV2", "RestoreV2"} <= ops
+    assert not {"Save", "SaveSlices", "Restore", "RestoreSlice"} & ops
+
+
+# Where it is written
+
+
+def test_permissions_are_kept(tmp_path):
+    prefix = copy_of(TUTORIAL, tmp_path)
+    for number, path in enumerate(sorted(tmp_path.iterdir())):
+        path.chmod(0o400 + 0o40 * number)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in sorted(tmp_path.iterdir())]
+    rename_checkpoint(prefix, tmp_path / "z", {"w1": "v"})
+    found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("z.*")}
+    assert found == {"z.data-00000-of-00001": modes[0], "z.index": modes[1], "z.meta": modes[1]}
+    rename_checkpoint(prefix, None, {"w1": "v"}, in_place=True)
+    assert stat.S_IMODE((tmp_path / "my_test_model.index").stat().st_mode) == modes[1]
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("my_test_model", "would overwrite"),
+        ("./my_test_model", "would overwrite"),
+        ("link/my_test_model", "would overwrite"),
+        ("other", "already"),
+        ("", "names a directory"),
+        ("link/", "names a directory"),
+        ("link", "is a directory"),
+        ("checkpoint", "lists checkpoints"),
+        ("saved/variables/variables", "SavedModel"),
+        (None, "needs a new prefix"),
+    ],
+    ids=str,
+)
+def test_outputs_that_are_refused(tmp_path, monkeypatch, out, message):
+    monkeypatch.chdir(tmp_path)
+    copy_of(TUTORIAL, tmp_path)
+    (tmp_path / "link").symlink_to(".")
+    (tmp_path / "other.index").write_bytes(b"")
+    (tmp_path / "saved" / "variables").mkdir(parents=True)
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"")
+    before = contents(tmp_path)
+    with pytest.raises(RequestError, match=message):
+        rename_checkpoint("my_test_model", out, {"w1": "v"}, force=out not in ("other",))
+    assert contents(tmp_path) == before
+
+
+def test_force_replaces_all_of_a_checkpoint(tmp_path):
+    with CheckpointWriter(tmp_path / "m", shards=2) as writer:
+        writer.add("old", 1)
+    (tmp_path / "m.meta").write_bytes(b"old")
+    shutil.copy(FIXTURES / "v1-single" / "model.ckpt", tmp_path / "m")
+    rename_checkpoint(TUTORIAL, tmp_path / "m", meta=False, force=True)
+    assert files(tmp_path) == ["m.data-00000-of-00001", "m.index"]
+    assert names(tmp_path / "m") == ["w1", "w2"]
+
+
+def test_a_graph_of_another_checkpoint_is_not_touched(tmp_path):
+    (tmp_path / "q.meta").write_bytes(b"of q")
+    with pytest.raises(RequestError, match=r"q\.meta"):
+        rename_checkpoint(TUTORIAL, tmp_path / "q-5-of-10", force=True)
+    rename_checkpoint(TUTORIAL, tmp_path / "q-5-of-10", meta=False)
+    assert (tmp_path / "q.meta").read_bytes() == b"of q"
+
+
+def test_a_missing_shard_is_told_before_anything_is_written(tmp_path):
+    prefix = copy_of(TUTORIAL, tmp_path)
+    (tmp_path / "my_test_model.data-00000-of-00001").unlink()
+    before = contents(tmp_path)
+    with pytest.raises(NotFoundError, match="missing"):
+        rename_checkpoint(prefix, tmp_path / "m", {"w1": "v"})
+    assert contents(tmp_path) == before
+
+
+@by_v2_prefix
+def test_dry_run_writes_nothing(checkpoint, tmp_path):
+    result = rename_checkpoint(checkpoint.prefix, tmp_path / "none" / "m", add_prefix="x/", dry_run=True)
+    assert result.dry_run
+    assert len(result.renamed) == len([t for t in checkpoint.tensors if tensor_name(t) != GRAPH])
+    assert files(tmp_path) == []
+
+
+# In place
+
+
+@by_v2_prefix
+def test_in_place_there_and_back(checkpoint, tmp_path):
+    if "saved-model" in checkpoint.case:
+        with pytest.raises(RequestError, match="SavedModel"):
+            rename_checkpoint(checkpoint.prefix, None, add_prefix="x/", in_place=True)
+        return
+    prefix = copy_of(checkpoint.prefix, tmp_path)
+    before = contents(tmp_path)
+    rename_checkpoint(prefix, None, add_prefix="x/", in_place=True)
+    with load_checkpoint(prefix) as reader, load_checkpoint(checkpoint.prefix) as original:
+        for name in names(checkpoint.prefix):
+            if name != GRAPH:
+                assert digest(reader.get_tensor("x/" + name)) == digest(original.get_tensor(name))
+    rename_checkpoint(prefix, None, strip_prefix="x/", in_place=True)
+    if GRAPH not in names(prefix) and checkpoint.case not in ("big-endian", "snappy-v2"):
+        after = contents(tmp_path)
+        assert {p: d for p, d in after.items() if p.suffix != ".meta"} == {
+            p: d for p, d in before.items() if p.suffix != ".meta"
+        }
+        assert after.keys() == before.keys()
+
+
+def test_in_place_never_gives_new_contents_to_a_shard_that_is_in_use(tmp_path):
+    prefix = copy_of(FIXTURES / "object-slots" / "slots", tmp_path)
+    counts = []
+    for number in range(6):
+        rename_checkpoint(prefix, None, substitutions=[("^n[a-z]*/", f"n{'xy'[number % 2]}/")], in_place=True)
+        counts.append(load_checkpoint(prefix).shard_count)
+        assert len(files(tmp_path)) == counts[-1] + 1
+    assert counts == [2, 3, 2, 3, 2, 3]
+    rename_checkpoint(prefix, None, drop_slots=True, in_place=True)
+    assert ckptool.load_variable(prefix, "ny/bias/.ATTRIBUTES/VARIABLE_VALUE").shape == (2,)
+    rename_checkpoint(prefix, None, drop=["optimizer/beta1_power/*"], in_place=True)
+    assert len(names(prefix)) == 4
+
+
+def test_in_place_drop(tmp_path):
+    prefix = copy_of(TUTORIAL, tmp_path)
+    result = rename_checkpoint(prefix, None, {"w1": "v"}, drop=["w2"], in_place=True)
+    assert any("left out" in note for note in result.notes)
+    assert names(prefix) == ["v"]
+    assert ckptool.load_variable(prefix, "v").shape == (2,)
+    assert not (tmp_path / "my_test_model.meta").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"link": True}, "--link"), ({"output": "m"}, "exclude"), ({}, "give a rule")],
+)
+def test_in_place_requests_that_make_no_sense(tmp_path, options, message):
+    prefix = copy_of(TUTORIAL, tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(RequestError, match=message):
+        rename_checkpoint(prefix, in_place=True, **options)
+    assert contents(tmp_path) == before
+
+
+def test_v1_cannot_be_changed_in_place(tmp_path):
+    prefix = copy_of(FIXTURES / "v1-single" / "model.ckpt", tmp_path)
+    with pytest.raises(RequestError, match="-o OUT"):
+        rename_checkpoint(prefix, None, {"w": "v"}, in_place=True)
