@@ -48,7 +48,7 @@ _ML_DTYPES = frozenset(
 )
 
 # Width in bits of the types stored one to a byte with the value in the low bits.
-_SUB_BYTE_BITS = {DType.int4: 4, DType.uint4: 4, DType.int2: 2, DType.uint2: 2, DType.float4_e2m1fn: 4}
+SUB_BYTE_BITS = {DType.int4: 4, DType.uint4: 4, DType.int2: 2, DType.uint2: 2, DType.float4_e2m1fn: 4}
 
 # Rows of a region that together span no more than this are fetched in one read, what lies between included.
 _MAX_SPAN = 1 << 18
@@ -86,7 +86,7 @@ def decode_numbers(stored: Array, dtype: DType, *, big_endian: bool) -> Array:
     """
     if big_endian and dtype.component_size > 1:
         stored.reshape(-1).view(f"u{dtype.component_size}").byteswap(inplace=True)
-    bits = _SUB_BYTE_BITS.get(dtype)
+    bits = SUB_BYTE_BITS.get(dtype)
     if bits is not None:
         # ml_dtypes gives the sign bit its meaning; the bits above are to be zero.
         np.bitwise_and(stored, (1 << bits) - 1, out=stored)

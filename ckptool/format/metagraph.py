@@ -47,7 +47,7 @@ def parse_object_graph(data: bytes) -> TrackableObjectGraph:
 
     Node ids are not checked: a child or a slot may name a node that is not there.
     """
-    return _parse_binary(data, TrackableObjectGraph())
+    return parse_binary(data, TrackableObjectGraph())
 
 
 def variable_key(variable: VariableDef) -> str:
@@ -77,7 +77,7 @@ def collected_keys(graph: MetaGraphDef, collection: str) -> set[str]:
 
 def _parse_either(data: bytes, message: _MessageT) -> _MessageT:
     try:
-        return _parse_binary(data, message)
+        return parse_binary(data, message)
     except CorruptionError as exc:
         no_binary = exc
     message.Clear()
@@ -90,7 +90,8 @@ def _parse_either(data: bytes, message: _MessageT) -> _MessageT:
     return message
 
 
-def _parse_binary(data: bytes, message: _MessageT) -> _MessageT:
+def parse_binary(data: bytes, message: _MessageT) -> _MessageT:
+    """`message` filled from its wire format; CorruptionError where protobuf refuses."""
     try:
         message.ParseFromString(data)
     # protobuf's pure Python implementation raises the others.

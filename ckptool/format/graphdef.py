@@ -1,0 +1,158 @@
+"""What the fields of a graph mean: names of ops and tensors, types, shapes, outputs, constants.
+
+Sources: tensorflow/core/framework/{node_def,op_def,attr_value,tensor_shape,types}.proto.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from ckptool.format.dtypes import DType
+from ckptool.format.proto.graph_pb2 import AttrValue, NodeDef, OpDef
+from ckptool.format.proto.tensor_pb2 import TensorProto, TensorShapeProto
+
+if TYPE_CHECKING:
+    from ckptool.format.arrays import Array
+
+PartialShape = tuple[int | None, ...] | None  # None: unknown, as a dimension or altogether
+
+VARIABLE_OPS = frozenset(("Variable", "VariableV2", "AutoReloadVariable", "VarHandleOp"))
+SAVE_OPS = frozenset(("Save", "SaveSlices", "SaveV2"))
+RESTORE_OPS = frozenset(("Restore", "RestoreSlice", "RestoreV2"))
+
+_REF = 100  # types.proto: DT_FLOAT_REF is DT_FLOAT + 100
+_SHAPED_OPS = VARIABLE_OPS | {"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"}
+_HANDLE_OPS = frozenset(("VarHandleOp",))
+
+# Placeholder's shape [] meant "unknown" before that version (core/ops/array_ops.cc).
+_SCALAR_PLACEHOLDERS = 24
+
+_MAX_OUTPUTS = 100_000  # of one op; a file may claim any number
+
+
+class Output(NamedTuple):
+    """A tensor that an op computes; `dtype` is None where the graph does not tell."""
+
+    name: str
+    dtype: str | None
+    shape: PartialShape
+
+
+def dtype_name(number: int) -> str:
+    """TensorFlow's name of a type by its number: "float32", "float32_ref"."""
+    if number > _REF and DType(number - _REF).is_known:
+        return f"{DType(number - _REF).name}_ref"
+    return DType(number).name
+
+
+def partial_shape(shape: TensorShapeProto) -> PartialShape:
+    """The dimensions, unknown ones as None; None for an unknown rank."""
+    if shape.unknown_rank:
+        return None
+    return tuple(None if dim.size < 0 else dim.size for dim in shape.dim)
+
+
+def tensor_name(reference: str) -> str:
+    """An input of a node as the tensor's name: `w1` is `w1:0`; `w1:1` and control inputs (`^w1`) stay."""
+    return reference if ":" in reference or reference.startswith("^") else f"{reference}:0"
+
+
+def op_name(reference: str) -> str:
+    """The op that a tensor name, an input or a control input speaks of."""
+    return reference.removeprefix("^").partition(":")[0]
+
+
+def outputs_of(node: NodeDef, op: OpDef | None, producer: int = 0) -> Iterator[Output]:
+    """The tensors that a node computes; as many as are known of, where its op is not described.
+
+    Shapes come from `_output_shapes`, from `shape` and from a constant itself. `producer`
+    is the version of the graph.
+    """
+    known = node.attr["_output_shapes"].list.shape if "_output_shapes" in node.attr else ()
+    dtypes = list(_output_dtypes(node, op))
+    dtypes += [None] * (len(known) - len(dtypes))
+    for number, dtype in enumerate(dtypes):
+        if number < len(known):
+            shape = partial_shape(known[number])
+        else:
+            shape = own_shape(node, producer) if number == 0 and node.op not in _HANDLE_OPS else None
+        yield Output(f"{node.name}:{number}", dtype, shape)
+
+
+def own_shape(node: NodeDef, producer: int = 0) -> PartialShape:
+    """The shape that a Const, a placeholder or a variable has by its own attributes; None for other ops."""
+    if node.op == "Const" and "value" in node.attr:
+        return partial_shape(node.attr["value"].tensor.tensor_shape)
+    if node.op not in _SHAPED_OPS or "shape" not in node.attr:
+        return None
+    shape = partial_shape(node.attr["shape"].shape)
+    if node.op == "Placeholder" and shape == () and producer < _SCALAR_PLACEHOLDERS:
+        return None
+    return shape
+
+
+def _output_dtypes(node: NodeDef, op: OpDef | None) -> Iterator[str | None]:
+    if op is None:
+        if "dtype" in node.attr and node.op in _SHAPED_OPS | {"Const"}:
+            yield "resource" if node.op in _HANDLE_OPS else dtype_name(node.attr["dtype"].type)
+        return
+    defaults = {attr.name: attr.default_value for attr in op.attr if attr.HasField("default_value")}
+    left = _MAX_OUTPUTS
+    for output in op.output_arg:
+        if output.type_list_attr:
+            dtypes = [dtype_name(t) for t in _attr(node, defaults, output.type_list_attr).list.type[:left]]
+        else:
+            number = output.type or _attr(node, defaults, output.type_attr).type
+            count = _attr(node, defaults, output.number_attr).i if output.number_attr else 1
+            suffix = "_ref" if output.is_ref and number < _REF else ""
+            dtypes = [dtype_name(number) + suffix] * max(0, min(count, left))
+        left -= len(dtypes)
+        yield from dtypes
+
+
+def _attr(node: NodeDef, defaults: Mapping[str, AttrValue], name: str) -> AttrValue:
+    return node.attr[name] if name in node.attr else defaults.get(name, AttrValue())
+
+
+def shortest_float(value: float) -> float:
+    """A float32 that protobuf gives as a double, with the shortest digits that mean the same float32."""
+    for digits in range(6, 9):
+        rounded = float(f"{value:.{digits}g}")
+        with contextlib.suppress(OverflowError):  # the largest float32, rounded up
+            if struct.pack("<f", rounded) == struct.pack("<f", value):
+                return rounded
+    return value
+
+
+def constant(tensor: TensorProto) -> Array:
+    """The value of a constant.
+
+    Raises:
+        CorruptionError, UnsupportedError: see `ckptool.format.tensor_proto.decode_constant`.
+    """
+    from ckptool.format.tensor_proto import decode_constant
+
+    shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
+    return decode_constant(tensor.SerializeToString(), DType(tensor.dtype), shape)
+
+
+def constant_strings(node: NodeDef) -> list[bytes]:
+    """The strings of a Const, which save and restore nodes take their keys from; none for other nodes.
+
+    The last one stands for the rest where fewer are stored than there are elements, but
+    at most as many as `_MAX_OUTPUTS`.
+    """
+    if node.op != "Const" or "value" not in node.attr:
+        return []
+    tensor = node.attr["value"].tensor
+    strings = list(tensor.string_val)
+    count = 1
+    for dim in tensor.tensor_shape.dim:
+        count *= max(0, dim.size)
+    if len(strings) < count:
+        last = strings[-1] if strings else b""
+        strings += [last] * (min(count, _MAX_OUTPUTS) - len(strings))
+    return strings
