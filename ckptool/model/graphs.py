@@ -1,0 +1,231 @@
+"""The graphs that belong to what a user named: a .meta file, a SavedModel, a checkpoint's object graph."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ckptool.errors import CheckpointError, CorruptionError, NotFoundError, RequestError
+from ckptool.format.filenames import META_SUFFIX, meta_path
+from ckptool.model.foreign import recognise
+from ckptool.model.locate import Location, locate
+from ckptool.model.location import split_path
+from ckptool.wire.files import StrPath, file_size, is_directory, open_input
+
+if TYPE_CHECKING:
+    from ckptool.format.graph_stream import StoredGraph
+    from ckptool.format.proto.graph_pb2 import NodeDef, OpDef
+    from ckptool.format.proto.meta_graph_pb2 import MetaGraphDef
+    from ckptool.format.proto.object_graph_pb2 import TrackableObjectGraph
+    from ckptool.model.reader import CheckpointReader
+
+OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+
+_SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
+_GRAPH_SUFFIXES = (META_SUFFIX, ".pb", ".pbtxt")
+_SAVED_MODEL_HEAD = b"\x08\x01\x12"  # saved_model_schema_version: 1, then the first of meta_graphs
+_VARIABLES = os.path.join("variables", "variables")
+_MAX_SIZE = (1 << 31) - 1  # bytes: no serialized message can be larger
+
+
+@dataclass(frozen=True)
+class GraphSource:
+    """Where graphs are to be read from.
+
+    Attributes:
+        path: the .meta or SavedModel file; of a checkpoint without one, its prefix.
+        has_graph: whether `path` is such a file.
+        location: the checkpoint that belongs to it, if it is there.
+        no_checkpoint: why there is none.
+        notes: sentences for the user about how it was found.
+    """
+
+    path: str
+    has_graph: bool
+    location: Location | None
+    no_checkpoint: CheckpointError | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_saved_model(self) -> bool:
+        """Whether the file holds a SavedModel, with any number of MetaGraphs."""
+        return self.has_graph and split_path(self.path)[1] in _SAVED_MODELS
+
+    def checkpoint(self) -> Location:
+        """The checkpoint that belongs to the graph; NotFoundError if it is not there."""
+        if self.location is None:
+            raise self.no_checkpoint or NotFoundError("has no checkpoint beside it", path=self.path)
+        return self.location
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One MetaGraph.
+
+    Attributes:
+        source: what it was read from.
+        stored: header and nodes.
+    """
+
+    source: GraphSource
+    stored: StoredGraph = field(repr=False)
+
+    @property
+    def header(self) -> MetaGraphDef:
+        """Everything but the nodes."""
+        return self.stored.header
+
+    @property
+    def nodes(self) -> Sequence[NodeDef]:
+        """The nodes in file order; a damaged one raises CorruptionError when it is reached."""
+        return self.stored.nodes
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What tells it from the others of a SavedModel."""
+        return tuple(self.header.meta_info_def.tags)
+
+    @property
+    def producer(self) -> int:
+        """The version of the graph."""
+        return self.header.graph_def.versions.producer
+
+    @cached_property
+    def op_defs(self) -> dict[str, OpDef]:
+        """Type of op -> its description, of those that the graph has with it."""
+        return {op.name: op for op in self.header.meta_info_def.stripped_op_list.op}
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Name of an op -> its place in `nodes`; of two of one name, the first."""
+        found: dict[str, int] = {}
+        for number, node in enumerate(self.nodes):
+            found.setdefault(node.name, number)
+        return found
+
+    def node(self, name: str) -> NodeDef | None:
+        """The op of that name, None if there is none."""
+        number = self.positions.get(name)
+        return None if number is None else self.nodes[number]
+
+
+def find_graphs(path: StrPath) -> GraphSource:
+    """What `path` leads to: a .meta or SavedModel file, or a checkpoint in any form that names one.
+
+    A graph file may stand alone. A checkpoint leads to its .meta, or to the SavedModel
+    around it; one saved by objects has neither.
+
+    Raises:
+        NotFoundError: there is no such thing.
+        CorruptionError, RequestError, UnsupportedError, FileError: as `locate`.
+    """
+    text = os.fspath(path)
+    if is_directory(text):
+        for name in _SAVED_MODELS:
+            if file_size(os.path.join(text, name)) is not None:
+                return _saved_model(os.path.join(text, name))
+    elif text.endswith(_GRAPH_SUFFIXES) and file_size(text) is not None:
+        return _saved_model(text) if split_path(text)[1] in _SAVED_MODELS else _meta(text)
+    elif file_size(text + META_SUFFIX) is not None:
+        return _meta(text + META_SUFFIX)
+    location = locate(text)
+    return _of_checkpoint(location)
+
+
+def _meta(path: str) -> GraphSource:
+    """A .meta file, and the checkpoint it is a member of if that is there."""
+    return _beside(path, path)
+
+
+def _saved_model(path: str) -> GraphSource:
+    return _beside(path, split_path(path)[0] + _VARIABLES)
+
+
+def _beside(path: str, checkpoint: str) -> GraphSource:
+    try:
+        return GraphSource(path, True, locate(checkpoint))
+    except CheckpointError as exc:
+        return GraphSource(path, True, None, exc)
+
+
+def _of_checkpoint(location: Location) -> GraphSource:
+    meta = meta_path(location.prefix)
+    if file_size(meta) is not None:
+        return GraphSource(meta, True, location, notes=location.notes)
+    directory = location.prefix.removesuffix(_VARIABLES)
+    if directory != location.prefix:
+        for name in _SAVED_MODELS:
+            if file_size(directory + name) is not None:
+                return GraphSource(directory + name, True, location, notes=location.notes)
+    return GraphSource(location.prefix, False, location, notes=location.notes)
+
+
+def read_graphs(source: GraphSource) -> list[Graph]:
+    """The MetaGraphs of a graph file, in its order; none for a checkpoint without one.
+
+    Raises:
+        CorruptionError: damaged. Of a file that is cut off, what comes before is returned.
+        UnsupportedError: it is another kind of file.
+        FileError: it cannot be read.
+    """
+    if not source.has_graph:
+        return []
+    # Loading protobuf takes longer than most of these files; `latest` and `ls` get by without.
+    from ckptool.format.graph_stream import read_meta_graph, read_saved_model
+
+    data, saved_model = _contents(source)
+    try:
+        graphs = read_saved_model(data) if saved_model else [read_meta_graph(data)]
+    except CorruptionError as exc:
+        raise exc.locate(path=source.path, base=0 if exc.offset is not None else None) from exc
+    return [Graph(source, graph) for graph in graphs]
+
+
+def _contents(source: GraphSource) -> tuple[bytes, bool]:
+    """The file, and whether it is a SavedModel: by its name, or by its beginning."""
+    with open_input(source.path) as file:
+        saved_model = file.size >= 3 and file.read(0, 3) == _SAVED_MODEL_HEAD
+        foreign = None if saved_model else recognise(file, text=False)
+        if foreign is not None:
+            raise foreign.error(source.path)
+        if file.size > _MAX_SIZE:
+            raise CorruptionError(f"{file.size} bytes are too many for a graph", path=source.path)
+        return file.read(0, file.size), saved_model or source.is_saved_model
+
+
+def choose_graphs(graphs: Sequence[Graph], tags: Sequence[str]) -> list[Graph]:
+    """Those with exactly these tags, in whatever order; all without any. RequestError if there are none."""
+    if not tags or not graphs:
+        return list(graphs)
+    chosen = [graph for graph in graphs if set(graph.tags) == set(tags)]
+    if not chosen:
+        known = "; ".join(",".join(graph.tags) or "no tags" for graph in graphs)
+        raise RequestError(
+            f"no graph with the tags {','.join(tags)}",
+            path=graphs[0].source.path,
+            remedy=f"there are: {known}",
+        )
+    return chosen
+
+
+def read_object_graph(reader: CheckpointReader) -> TrackableObjectGraph | None:
+    """The graph of the objects that were saved, None in a checkpoint keyed by names.
+
+    Raises:
+        CorruptionError: its value is no such message, or not one string.
+        NotFoundError: the shard that holds it is missing.
+    """
+    if not reader.has_tensor(OBJECT_GRAPH_KEY):
+        return None
+    from ckptool.format.metagraph import parse_object_graph
+
+    value = reader.get_tensor(OBJECT_GRAPH_KEY)
+    try:
+        if not isinstance(value, bytes):
+            raise CorruptionError(f"{OBJECT_GRAPH_KEY} is no string")
+        return parse_object_graph(value)
+    except CorruptionError as exc:
+        raise exc.locate(path=reader.prefix) from exc
