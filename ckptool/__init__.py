@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ckptool.model.reader import CheckpointReader
     from ckptool.model.save import save_checkpoint
     from ckptool.model.writer import CheckpointWriter
+    from ckptool.ops.graph import GraphSummary, describe_graph
     from ckptool.ops.rename_apply import rename_checkpoint
     from ckptool.ops.rename_result import RenameResult, Renaming
 
@@ -40,6 +41,7 @@ __all__ = [
     "CorruptionError",
     "DType",
     "FileError",
+    "GraphSummary",
     "NoCheckpointError",
     "NotFoundError",
     "RenameResult",
@@ -49,6 +51,7 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "checkpoint_exists",
+    "describe_graph",
     "get_checkpoint_state",
     "latest_checkpoint",
     "list_variables",
@@ -78,6 +81,7 @@ _HOMES = {
     "ckptool.model.writer": ("CheckpointWriter",),
     "ckptool.ops.rename_apply": ("rename_checkpoint",),
     "ckptool.ops.rename_result": ("RenameResult", "Renaming"),
+    "ckptool.ops.graph": ("GraphSummary", "describe_graph"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "show": "Print the values of tensors, all of them if none is named.",
     "latest": "Print the prefix of the newest checkpoint in a directory.",
     "rename": "Write a checkpoint with tensors renamed or left out.",
+    "graph": "Look into a graph: ops, placeholders, variables, saver, objects.",
 }
 
 DONE, NO, TROUBLE = 0, 1, 2

@@ -13,22 +13,27 @@ from ckptool.wire.files import exists
 
 
 def resolve(path: str, output: Output, arguments: Sequence[str] = ()) -> tuple[Location, tuple[str, ...]]:
-    """Where the checkpoint is, and `arguments` without the files that belong to it.
-
-    A shell expands `model.ckpt*` to every file of the checkpoint: the first names it, the
-    others are no tensor names, and are ignored with a line on stderr.
-    """
+    """Where the checkpoint is, and `arguments` without the files that belong to it."""
     location = locate(path)
     for sentence in location.notes:
         output.note(sentence)
     output.detail(f"{path} is the {location.format} checkpoint {location.prefix}")
+    return location, without_own_files(location, arguments, output)
+
+
+def without_own_files(location: Location, arguments: Sequence[str], output: Output) -> tuple[str, ...]:
+    """`arguments` without the files that belong to the checkpoint, each of which is told on stderr.
+
+    A shell expands `model.ckpt*` to every file of the checkpoint: the first names it, the
+    others are no names of tensors.
+    """
     rest = []
     for argument in arguments:
         if exists(argument) and location.owns(argument):
-            output.note(f"{argument} belongs to {location.prefix}: taken for no tensor name")
+            output.note(f"{argument} belongs to {location.prefix}: taken for no name")
         else:
             rest.append(argument)
-    return location, tuple(rest)
+    return tuple(rest)
 
 
 @contextmanager
