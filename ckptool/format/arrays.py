@@ -163,7 +163,7 @@ def number_chunks(array: Array, dtype: DType) -> Iterator[memoryview]:
 
     An array whose memory is already that is not copied; of any other, one piece at a time.
     """
-    bits = _SUB_BYTE_BITS.get(dtype)
+    bits = SUB_BYTE_BITS.get(dtype)
     native = array.dtype.newbyteorder("<")
     if bits is None and array.flags.c_contiguous and array.dtype == native:
         if array.size:

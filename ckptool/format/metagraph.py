@@ -69,7 +69,7 @@ def collected_keys(graph: MetaGraphDef, collection: str) -> set[str]:
     keys = {name.removesuffix(":0") for name in elements.node_list.value}
     for data in elements.bytes_list.value:
         try:
-            keys.add(variable_key(_parse_binary(data, VariableDef())))
+            keys.add(variable_key(parse_binary(data, VariableDef())))
         except CorruptionError:
             continue
     return keys
