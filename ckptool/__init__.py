@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ckptool.model.save import save_checkpoint
     from ckptool.model.writer import CheckpointWriter
     from ckptool.ops.graph import GraphSummary, describe_graph
+    from ckptool.ops.prune import prune_checkpoints
     from ckptool.ops.rename_apply import rename_checkpoint
     from ckptool.ops.rename_result import RenameResult, Renaming
 
@@ -57,6 +58,7 @@ __all__ = [
     "list_variables",
     "load_checkpoint",
     "load_variable",
+    "prune_checkpoints",
     "rename_checkpoint",
     "save_checkpoint",
 ]
@@ -82,6 +84,7 @@ _HOMES = {
     "ckptool.ops.rename_apply": ("rename_checkpoint",),
     "ckptool.ops.rename_result": ("RenameResult", "Renaming"),
     "ckptool.ops.graph": ("GraphSummary", "describe_graph"),
+    "ckptool.ops.prune": ("prune_checkpoints",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "latest": "Print the prefix of the newest checkpoint in a directory.",
     "rename": "Write a checkpoint with tensors renamed or left out.",
     "graph": "Look into a graph: ops, placeholders, variables, saver, objects.",
+    "prune": "Delete old checkpoints in a directory, as max_to_keep would have.",
 }
 
 DONE, NO, TROUBLE = 0, 1, 2

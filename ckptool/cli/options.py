@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -77,3 +78,24 @@ class TensorName(click.types.StringParamType):
         except (CheckpointError, KeyError, TypeError):
             return []
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no argument
+    """A length of time in seconds: a number, or one with the unit s, m, h, d or w ("90", "1.5h", "7d")."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The seconds; a usage error for anything else."""
+        text = str(value)
+        unit = _SECONDS.get(text[-1:])
+        try:
+            seconds = float(text if unit is None else text[:-1]) * (unit or 1)
+        except ValueError:
+            seconds = math.nan
+        if not 0 <= seconds < math.inf:
+            self.fail(f"'{text}' is no length of time, such as 90, 30m, 12h or 7d", param, ctx)
+        return seconds
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

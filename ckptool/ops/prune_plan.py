@@ -273,9 +273,9 @@ class _HourRule:
         self._hours = hours
         state = directory.state
         recorded = None if state is None else state.last_preserved_timestamp
-        known = recorded is not None and math.isfinite(recorded)
+        self._continued = recorded is not None and math.isfinite(recorded)
         # As the manager: after the clock has gone back, everything counts as preserved.
-        self._before = min(recorded, directory.now) if recorded is not None and known else 0.0
+        self._before = min(recorded, directory.now) if recorded is not None and self._continued else 0.0
         self._base = next(
             (c.found.base for c in directory.candidates if c.found.name == directory.latest), None
         )
@@ -287,12 +287,13 @@ class _HourRule:
         """Keep some of `older`, the checkpoints of one base name that are beyond the newest."""
         if self._hours is None:
             return
-        reason = f"every {self._hours:g} hours"
+        reason = f"every {self._hours:g} h"
         served = base == self._base
         preserved = self._before if served else 0.0
         for number in older:
             name, time = self._directory.candidates[number].found.name, self._directory.times[number]
-            if time <= self._before and (served or name not in self._directory.listed):
+            archived = self._continued and time <= self._before
+            if archived and (served or name not in self._directory.listed):
                 reasons[number].append("archived before")
                 if served:
                     continue
