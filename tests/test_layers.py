@@ -27,7 +27,7 @@ MAX_MODULE_LINES = 400
 
 # What others may take from `os` and `os.path`: text, types, processors; nothing that asks about a file.
 OS_PURE = {
-    "PathLike", "fsdecode", "fsencode", "fspath", "path", "sep", "altsep", "pathsep",
+    "PathLike", "fsdecode", "fsencode", "fspath", "path", "sep", "altsep", "pathsep", "pardir", "curdir",
     "cpu_count", "sched_getaffinity",
 }  # fmt: skip
 OS_PATH_PURE = {

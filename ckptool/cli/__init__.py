@@ -27,7 +27,7 @@ COMMANDS = {
     "show": "Print the values of tensors, all of them if none is named.",
     "latest": "Print the prefix of the newest checkpoint in a directory.",
     "rename": "Write a checkpoint with tensors renamed or left out.",
-    "graph": "Look into a graph: ops, placeholders, variables, saver, objects.",
+    "graph": "Show what the graph of a checkpoint says, without TensorFlow.",
     "prune": "Delete old checkpoints in a directory, as max_to_keep would have.",
 }
 
