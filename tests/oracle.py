@@ -64,3 +64,9 @@ def digest(value: Any) -> str:
     else:
         hasher.update(np.ascontiguousarray(array).tobytes())
     return hasher.hexdigest()
+
+
+# The names in every checkpoint, by prefix.
+ALL_NAMES = {
+    checkpoint.prefix: {tensor_name(tensor) for tensor in checkpoint.tensors} for checkpoint in checkpoints()
+}

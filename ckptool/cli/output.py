@@ -24,6 +24,8 @@ Cell = str | int | None
 
 _LINES_AT_ONCE = 1024
 _RICH_ROWS = 2000  # rich lays out some thousand rows a second; longer tables are aligned by hand
+_MIN_FIRST = 30  # columns; names folded narrower than this cannot be read
+_INDENT = "  "
 _MIN_WIDTH = 60  # columns; a narrower terminal wraps the lines itself, nothing is cut
 
 
@@ -70,6 +72,15 @@ class Output:
     def terminal(self) -> bool:
         """Whether stdout is a terminal."""
         return sys.stdout is not None and sys.stdout.isatty()
+
+    @property
+    def ascii_only(self) -> bool:
+        """Whether what is drawn has to do without block and box characters."""
+        try:
+            "\u2588\u2581\u251c".encode(self._encoding())
+        except (UnicodeEncodeError, LookupError):
+            return True
+        return False
 
     def note(self, sentence: str) -> None:
         """A sentence for the user, on stderr."""
@@ -118,7 +129,8 @@ class Output:
         """A table for people, with an optional line below it.
 
         Cells are made printable; integers get thousands separators; None is left blank. Text
-        that is too long is folded, never cut.
+        that is too long is folded, never cut; where the first column would be left with
+        little room, each of its cells gets a line of its own above the others.
         """
         cells = [[_cell_text(cell) for cell in row] for row in rows]
         if len(cells) > _RICH_ROWS:
@@ -129,6 +141,11 @@ class Output:
             self.text(printable(footer) + "\n")
 
     def _aligned(self, columns: Sequence[Column], cells: list[list[str]]) -> None:
+        for line in self._aligned_lines(columns, cells):
+            self.text(line + "\n")
+
+    @staticmethod
+    def _aligned_lines(columns: Sequence[Column], cells: list[list[str]]) -> Iterator[str]:
         headings = [column.heading for column in columns]
         widths = [max(map(len, texts)) for texts in zip(headings, *cells, strict=True)]
         for row in [headings, *cells]:
@@ -136,7 +153,16 @@ class Output:
                 text.rjust(width) if column.right else text.ljust(width)
                 for text, width, column in zip(row, widths, columns, strict=True)
             )
-            self.text("  ".join(padded).rstrip() + "\n")
+            yield "  ".join(padded).rstrip()
+
+    def _stacked(self, columns: Sequence[Column], cells: list[list[str]]) -> None:
+        """The first cell of a row on a line of its own, the others aligned below it."""
+        rows = [[_INDENT, *row[1:]] for row in cells]
+        headings = [Column(""), *columns[1:]]
+        lines = self._aligned_lines(headings, rows)
+        self.text(columns[0].heading + "\n" + next(lines) + "\n")
+        for row, line in zip(cells, lines, strict=True):
+            self.text("\n".join(filter(None, (row[0], line.rstrip()))) + "\n")
 
     def _rich_table(self, columns: Sequence[Column], cells: list[list[str]]) -> None:
         from rich.table import Table
@@ -147,6 +173,9 @@ class Output:
         widths = [max(map(len, texts)) for texts in zip(headings, *cells, strict=True)]
         # Closer together if that saves folding.
         spare = console.width - sum(widths)
+        if widths[0] > _MIN_FIRST and spare + widths[0] - 2 * (len(widths) - 1) < _MIN_FIRST:
+            self._stacked(columns, cells)
+            return
         gap = 1 if len(widths) - 1 <= spare < 2 * (len(widths) - 1) else 2
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, gap, 0, 0))
         for column, width in zip(columns, widths, strict=True):

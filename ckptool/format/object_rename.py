@@ -15,10 +15,9 @@ from dataclasses import dataclass
 
 from ckptool.errors import RequestError
 from ckptool.format.metagraph import parse_object_graph
+from ckptool.format.object_keys import ATTRIBUTES_MARK, SLOT_MARK
 from ckptool.format.proto.object_graph_pb2 import TrackableObjectGraph
 
-_ATTRIBUTES = "/.ATTRIBUTES/"
-_SLOT = "/.OPTIMIZER_SLOT/"
 _ESCAPED = re.compile(r"\.([.S])")
 _WELL_ESCAPED = re.compile(r"(?:[^.]|\.[.S])+", re.DOTALL)
 
@@ -74,8 +73,8 @@ def _check_key(old: str, new: str) -> None:
         new.encode("utf-8")
     except UnicodeEncodeError as exc:
         raise RequestError(f"the object graph cannot hold {new}, which is not UTF-8") from exc
-    _, mark, attribute = old.partition(_ATTRIBUTES)
-    if mark and new.partition(_ATTRIBUTES)[1:] != (mark, attribute):
+    _, mark, attribute = old.partition(ATTRIBUTES_MARK)
+    if mark and new.partition(ATTRIBUTES_MARK)[1:] != (mark, attribute):
         raise RequestError(
             f"{old} cannot become {new}: the key of an object's value has to end in {mark}{attribute}"
         )
@@ -203,15 +202,15 @@ class _Walk:
 
     def follow(self, number: int, old: str, new: str) -> bool:
         """Take note of a key of node `number` and its new form; False if no relabelling makes that of it."""
-        path, mark, attribute = old.rpartition(_ATTRIBUTES)
-        new_path, new_mark, new_attribute = new.rpartition(_ATTRIBUTES)
+        path, mark, attribute = old.rpartition(ATTRIBUTES_MARK)
+        new_path, new_mark, new_attribute = new.rpartition(ATTRIBUTES_MARK)
         if not mark or not new_mark or attribute != new_attribute:
             return False
-        if _SLOT not in path:
-            return _SLOT not in new_path and self._take(path, new_path) == number
-        variable, _, rest = path.partition(_SLOT)
+        if SLOT_MARK not in path:
+            return SLOT_MARK not in new_path and self._take(path, new_path) == number
+        variable, _, rest = path.partition(SLOT_MARK)
         optimizer, _, slot = rest.rpartition("/")
-        new_variable, _, new_rest = new_path.partition(_SLOT)
+        new_variable, _, new_rest = new_path.partition(SLOT_MARK)
         new_optimizer, _, new_slot = new_rest.rpartition("/")
         if self._take(variable, new_variable) is None or self._take(optimizer, new_optimizer) is None:
             return False

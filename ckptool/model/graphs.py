@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ckptool.errors import CheckpointError, CorruptionError, NotFoundError, RequestError
 from ckptool.format.filenames import META_SUFFIX, meta_path
+from ckptool.format.object_keys import OBJECT_GRAPH_KEY
 from ckptool.model.foreign import recognise
 from ckptool.model.locate import Location, locate
 from ckptool.model.location import split_path
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from ckptool.format.proto.meta_graph_pb2 import MetaGraphDef
     from ckptool.format.proto.object_graph_pb2 import TrackableObjectGraph
     from ckptool.model.reader import CheckpointReader
-
-OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 _SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
 _GRAPH_SUFFIXES = (META_SUFFIX, ".pb", ".pbtxt")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ckptool.format.dtypes import DType
 from ckptool.format.shape import Shape
 from ckptool.model.info import TensorInfo
 from ckptool.model.reader import CheckpointReader
+from ckptool.ops.roles import find_roles
 from ckptool.ops.select import Selection, is_pattern, spellings
 
 SortKey = Literal["name", "size", "params", "offset"]
@@ -48,8 +49,9 @@ def list_tensors(
     sort: SortKey = "name",
     reverse: bool = False,
     top: int | None = None,
+    with_roles: bool = False,
 ) -> Listing:
-    """The tensors of `selection` (all by default).
+    """The tensors of `selection` (all by default), with their roles if asked for.
 
     `sort` by size or params puts the largest first, by offset the first in the first
     shard, tensors without a place last; names in bytewise order break ties. `top` keeps
@@ -62,16 +64,23 @@ def list_tensors(
     if reverse:
         tensors.reverse()
     tensors = tensors[:top]
-    total = Totals(len(tensors), sum(t.parameters for t in tensors), sum(t.bytes for t in tensors))
+    if with_roles:
+        roles = find_roles(reader)
+        tensors = [replace(tensor, role=roles[tensor.name]) for tensor in tensors]
     return Listing(
         reader.prefix,
         reader.format,
         reader.shard_count,
         reader.endianness,
         tensors,
-        total,
+        total_of(tensors),
         selection.unmatched,
     )
+
+
+def total_of(tensors: Collection[TensorInfo]) -> Totals:
+    """The sums over `tensors`."""
+    return Totals(len(tensors), sum(t.parameters for t in tensors), sum(t.bytes for t in tensors))
 
 
 def list_heads(reader: CheckpointReader, selection: Selection) -> Iterator[tuple[str, DType, Shape]]:

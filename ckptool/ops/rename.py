@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ckptool.errors import RequestError
 from ckptool.format.names import unprintable
-from ckptool.ops.roles import OBJECT_GRAPH_KEY
+from ckptool.format.object_keys import OBJECT_GRAPH_KEY
 from ckptool.ops.select import Selection, compile_regex, no_such_tensor
 
 

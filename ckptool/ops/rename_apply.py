@@ -12,6 +12,7 @@ from ckptool.format.bundle import HEADER_KEY, Bundle, BundleEntry, BundleHeader
 from ckptool.format.bundle_write import ShardWriter, write_index
 from ckptool.format.filenames import index_path, meta_path
 from ckptool.format.names import encode_name
+from ckptool.format.object_keys import OBJECT_GRAPH_KEY
 from ckptool.format.strings import encode_strings
 from ckptool.model.inplace import Replacement
 from ckptool.model.locate import locate
@@ -26,7 +27,7 @@ from ckptool.ops.rename_graphs import GraphFile, graph_file_for, new_object_grap
 from ckptool.ops.rename_index import IndexEntries, entries_of, read_entries
 from ckptool.ops.rename_layout import ShardPlan, keep_shards, pack_shards, with_other_count
 from ckptool.ops.rename_result import Options, RenameResult
-from ckptool.ops.roles import OBJECT_GRAPH_KEY, find_roles
+from ckptool.ops.roles import find_roles
 from ckptool.wire.files import StrPath, file_size
 
 _GRAPH_KEY = encode_name(OBJECT_GRAPH_KEY)

@@ -8,12 +8,12 @@ from ckptool.errors import CheckpointError, CorruptionError
 from ckptool.format.bundle import Bundle, BundleEntry
 from ckptool.format.dtypes import DType
 from ckptool.format.names import encode_name
+from ckptool.format.object_keys import OBJECT_GRAPH_KEY
 from ckptool.format.strings import decode_strings
 from ckptool.model.inplace import Replacement
 from ckptool.model.publish import Publication
 from ckptool.ops.rename import RenamePlan
 from ckptool.ops.rename_result import Options
-from ckptool.ops.roles import OBJECT_GRAPH_KEY
 from ckptool.wire.files import exists, read_file
 
 _MAX_META = (1 << 31) - 1  # no message is longer

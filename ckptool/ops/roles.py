@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Literal
 from ckptool.errors import CheckpointError
 from ckptool.format.dtypes import DType
 from ckptool.format.filenames import meta_path
+from ckptool.format.object_keys import (
+    ITERATOR_SUFFIX,
+    OBJECT_GRAPH_KEY,
+    SLOT_MARK,
+    VALUE_SUFFIX,
+    split_slot_key,
+)
 from ckptool.format.shape import Shape
+from ckptool.model.graphs import read_object_graph
 from ckptool.model.reader import CheckpointReader
 from ckptool.wire.files import read_file
 
@@ -20,11 +28,6 @@ if TYPE_CHECKING:
 Role = Literal["weight", "slot", "average", "bookkeeping"]
 ROLES: tuple[Role, ...] = ("weight", "slot", "average", "bookkeeping")
 
-OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
-VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
-
-_SLOT_MARK = "/.OPTIMIZER_SLOT/"
-_ITERATOR_SUFFIX = "/.ATTRIBUTES/ITERATOR_STATE"
 _MAX_META = 1 << 30
 
 # Slots of a Saver's checkpoint are named after their optimizer (slot_creator.py): its default
@@ -114,13 +117,13 @@ class _Names:
 
     def __post_init__(self) -> None:
         # Objects that keep slots: `opt` in `v/.OPTIMIZER_SLOT/opt/m/...`, or the owner of `_iterations`.
-        self._optimizers = {_split_slot(name)[1] for name in self.heads if _SLOT_MARK in name}
+        self._optimizers = {split_slot_key(name).optimizer for name in self.heads if SLOT_MARK in name}
         for counter in ("/_iterations", "/iter"):
             end = counter + VALUE_SUFFIX
             self._optimizers |= {name[: -len(end)] for name in self.heads if name.endswith(end)}
 
     def role(self, name: str) -> Role:
-        if name.endswith((VALUE_SUFFIX, _ITERATOR_SUFFIX)):
+        if name.endswith((VALUE_SUFFIX, ITERATOR_SUFFIX)):
             return self._object_role(name)
         scope, _, last = name.rpartition("/")
         word = _NUMBERED.sub("", last).lower()
@@ -133,10 +136,10 @@ class _Names:
         return self._belonging_role(name, scope, word)
 
     def _object_role(self, name: str) -> Role:
-        if name.endswith(_ITERATOR_SUFFIX):
+        if name.endswith(ITERATOR_SUFFIX):
             return "bookkeeping"
-        if _SLOT_MARK in name:
-            variable, _, slot = _split_slot(name)
+        if SLOT_MARK in name:
+            variable, _, slot = split_slot_key(name)
             if variable + VALUE_SUFFIX in self.heads:
                 return "average" if slot == "average" else "slot"
             return "weight"
@@ -199,13 +202,6 @@ class _Names:
                 roles[name] = "bookkeeping"
 
 
-def _split_slot(name: str) -> tuple[str, str, str]:
-    """(variable, optimizer, slot name) of the key of a slot variable."""
-    variable, _, rest = name.partition(_SLOT_MARK)
-    optimizer, _, slot = rest.removesuffix(VALUE_SUFFIX).rpartition("/")
-    return variable, optimizer, slot
-
-
 def _inner_names(scope: str) -> Iterator[str]:
     """`a/b/c`, `b/c`, `c`: slots may be made in a scope of their own, with the variable's name inside."""
     scope = _PART.sub("", scope)
@@ -217,11 +213,8 @@ def _inner_names(scope: str) -> Iterator[str]:
 
 def _object_roles(reader: CheckpointReader, heads: Heads) -> dict[str, Role]:
     """What the object graph says of the tensors there are; nothing if it cannot be read."""
-    from ckptool.format.metagraph import parse_object_graph
-
     try:
-        value = reader.get_tensor(OBJECT_GRAPH_KEY)
-        graph = parse_object_graph(value) if isinstance(value, bytes) else None
+        graph = read_object_graph(reader)
     except CheckpointError:
         return {}
     found = {} if graph is None else _Objects(graph, heads).roles()

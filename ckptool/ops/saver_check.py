@@ -7,7 +7,8 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckptool.errors import RequestError
-from ckptool.model.graphs import OBJECT_GRAPH_KEY, Graph, GraphSource, read_object_graph
+from ckptool.format.object_keys import OBJECT_GRAPH_KEY
+from ckptool.model.graphs import Graph, GraphSource, read_object_graph
 from ckptool.model.reader import CheckpointReader
 from ckptool.ops.graph_saver import read_saver
 from ckptool.ops.select import nearest_names

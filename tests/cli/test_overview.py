@@ -1,0 +1,159 @@
+"""`ls --tree`, `--summary`, `--roles`, `--friendly`: for people, in lines, in JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ckptool.cli.bars import bar, sparkline
+from ckptool.cli.output import Output
+from ckptool.format.names import printable, unprintable
+from tests.cli.runner import run
+from tests.oracle import ALL_NAMES, FIXTURES
+
+SAVER = FIXTURES / "optimizer-slots"
+KERAS = FIXTURES / "object-keras" / "ckpt-3"
+VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Makes stdout a terminal of 80 columns."""
+    monkeypatch.setattr(Output, "terminal", property(lambda _: True))
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def lines(*args):
+    done = run("ls", *args)
+    assert (done.exit_code, done.stderr) == (0, "")
+    return [line.split("\t") for line in done.stdout.splitlines()]
+
+
+def document(*args):
+    return json.loads(run("ls", *args, "--json").stdout)
+
+
+def test_roles():
+    assert lines(SAVER, "--roles", "dense/bias*") == [
+        ["dense/bias", "float32", "[3]", "weight"],
+        ["dense/bias/Adam", "float32", "[3]", "slot"],
+        ["dense/bias/Adam_1", "float32", "[3]", "slot"],
+        ["dense/bias/ExponentialMovingAverage", "float32", "[3]", "average"],
+    ]
+    assert {tensor["role"] for tensor in document(SAVER, "beta1_power")["tensors"]} == {None}
+    assert {tensor["role"] for tensor in document(SAVER, "beta1_power", "--roles")["tensors"]} == {
+        "bookkeeping"
+    }
+    assert [line[5] for line in lines(SAVER, "dense/bias", "-l")] == [""]
+    assert [line[5] for line in lines(SAVER, "dense/bias", "-l", "--roles")] == ["weight"]
+
+
+def test_summary():
+    assert lines(SAVER, "--summary") == [
+        ["total", "", "21", "93", "376"],
+        ["dtype", "float32", "20", "92", "368"],
+        ["dtype", "int64", "1", "1", "8"],
+        ["role", "weight", "6", "27", "108"],
+        ["role", "slot", "8", "42", "168"],
+        ["role", "average", "4", "21", "84"],
+        ["role", "bookkeeping", "3", "3", "16"],
+        ["without-slots", "", "", "", "208"],
+    ]
+    summary = document(SAVER, "--summary")["summary"]
+    assert list(summary) == ["dtypes", "roles", "bytes_without_slots"]
+    assert summary["bytes_without_slots"] == 208
+    assert summary["roles"]["slot"] == {"tensors": 8, "parameters": 42, "bytes": 168}
+    assert "summary" not in document(SAVER, "--tree")
+
+
+def test_summary_of_a_part():
+    assert lines(SAVER, "dense/bias*", "--summary")[0] == ["total", "", "4", "12", "48"]
+
+
+def test_tree():
+    assert lines(SAVER, "--tree", "--depth", "2", "dense/*", "global_step") == [
+        ["dense", "8", "60", "240", "", "", ""],
+        ["dense/bias", "4", "12", "48", "float32", "[3]", "dense/bias"],
+        ["dense/kernel", "4", "48", "192", "float32", "[4,3]", "dense/kernel"],
+        ["global_step", "1", "1", "8", "int64", "[]", "global_step"],
+    ]
+    assert lines(SAVER, "--depth", "1", "--sort", "size")[0][0] == "dense"
+    [bias] = document(SAVER, "--tree", "dense/bias", "dense/bias/Adam")["tree"][0]["children"]
+    assert list(bias) == ["name", "tensors", "parameters", "bytes", "dtype", "shape", "tensor", "children"]
+    assert [child["tensor"] for child in bias["children"]] == ["dense/bias/Adam"]
+    assert bias["shape"] == [3]
+
+
+def test_tree_of_every_fixture_holds_every_tensor():
+    for prefix, names in ALL_NAMES.items():
+        tree = lines(prefix, "--tree")
+        assert {unprintable(fields[-1]) for fields in tree if fields[-1]} == names
+
+
+def test_tree_for_people(terminal):
+    done = run("ls", SAVER, "--tree", "--no-color")
+    shown = done.stdout.splitlines()
+    assert max(map(len, shown)) <= 80
+    assert shown[0].split() == ["scope", "parameters", "bytes", "share"]
+    assert shown[1].split() == ["model.ckpt-3", "93", "376", "B", "100.0%", "██████████"]
+    assert "│  ├─ beta" in done.stdout
+    assert shown[-1] == "21 tensors, 93 parameters, 376 B"
+
+
+def test_summary_for_people(terminal):
+    done = run("ls", SAVER, "--summary", "--no-color")
+    assert done.stdout.endswith("21 tensors, 93 parameters, 376 B\ncheckpoint without slots: 208 B\n")
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_friendly_names():
+    assert lines(KERAS, "--friendly", "step*") == [["step", "int64", "[]"]]
+    assert lines(KERAS, "--friendly", "-1", f"optimizer/_variables/2{VALUE}") == [["optimizer/_variables/2"]]
+    [fields] = lines(KERAS, "--friendly", "-l", "optimizer/_variables/2/*")
+    assert (fields[0], fields[-1]) == ("optimizer/_variables/2", "adam/sequential_dense_kernel_momentum")
+    [tensor] = document(KERAS, "--friendly", "step*")["tensors"]
+    assert (tensor["name"], tensor["friendly"], tensor["full_name"]) == (f"step{VALUE}", "step", "Variable")
+    assert lines(FIXTURES / "object-tree", "--friendly", "*table-keys")[0][0].endswith("/table-keys")
+    assert lines(SAVER, "--friendly", "-l", "dense/bias")[0][-1] == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--tree", "--summary"), "--tree and --summary exclude each other"),
+        (("--tree", "-1"), "--names and --tree exclude each other"),
+        (("--summary", "-l"), "--summary and --long exclude each other"),
+    ],
+)
+def test_views_that_exclude_each_other(flags, message):
+    done = run("ls", SAVER, *flags)
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+def test_one_document_holds_every_view():
+    assert {"tree", "summary"} <= document(SAVER, "--tree", "--summary", "--slices", "--roles").keys()
+
+
+@pytest.mark.parametrize("view", ["--tree", "--summary", "--roles", "-l", "--friendly"])
+@pytest.mark.parametrize("prefix", ["utf8", "bytes"])
+def test_hostile_names_are_harmless_in_every_view(terminal, view, prefix):
+    shown = run("ls", FIXTURES / "names" / prefix, view, "--no-color").stdout
+    assert shown.replace("\n", "") == printable(shown.replace("\n", "")).replace("\\\\", "\\")
+
+
+@pytest.mark.parametrize("prefix", ["utf8", "bytes"])
+def test_hostile_names_come_back_from_every_view(prefix):
+    names = ALL_NAMES[str(FIXTURES / "names" / prefix)]
+    for view in ("--roles", "-l", "--friendly"):
+        assert {unprintable(fields[0]) for fields in lines(FIXTURES / "names" / prefix, view)} == names
+
+
+def test_bars():
+    assert [bar(share, 2) for share in (0.0, 1e-9, 0.5, 0.8, 1.0, 7.0)] == ["", "▏", "█", "█▋", "██", "██"]
+    assert [bar(share, 4, ascii_only=True) for share in (0.0, 1e-9, 0.5, 1.0)] == ["", "#", "##", "####"]
+    assert sparkline([0, 1, 50, 100]) == " ▁▄█"
+    assert sparkline([0, 1, 50, 100], ascii_only=True) == " .=@"
+    assert sparkline([0, 0]) == "  "
+    assert sparkline([]) == ""
