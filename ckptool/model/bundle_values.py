@@ -61,12 +61,22 @@ class _BundlePart:
         if element_count(self._entry.shape) != self.box.elements:
             raise self._fault("a slice is stored with another shape than its place in the tensor")
 
-    def _compare(self, crc: int) -> None:
+    def compare(self, crc: int) -> None:
         if crc != self._entry.checksum:
             raise checksum_fault(self._bundle, self._key, self._entry, crc)
 
 
 class _NumberPart(_BundlePart):
+    is_streamed = True
+
+    def scan(self, start: int, stop: int) -> tuple[Array, int]:
+        entry, size = self._entry, self._entry.dtype.size
+        stored = np.empty((stop - start, size), np.uint8)
+        if stored.size:
+            self._bundle.data(self._key, entry).read_into(entry.offset + start * size, stored.data.cast("B"))
+        crc = crc32c(stored)
+        return decode_numbers(stored, entry.dtype, big_endian=self._bundle.endianness == "big"), crc
+
     def read(self, region: Box, *, verify: bool) -> Array:
         self.ensure()
         entry, big_endian = self._entry, self._bundle.endianness == "big"
@@ -76,7 +86,7 @@ class _NumberPart(_BundlePart):
         local = Box(tuple(a - b for a, b in zip(region.start, self.box.start, strict=True)), region.size)
         stored = fetch_region(file, entry.offset, entry.dtype.size, self.box.size, local)
         if verify and region == self.box:
-            self._compare(crc32c(stored))
+            self.compare(crc32c(stored))
         return decode_numbers(stored, entry.dtype, big_endian=big_endian).reshape(region.size)
 
     def verify(self) -> None:
@@ -89,11 +99,16 @@ class _NumberPart(_BundlePart):
             chunk = buffer[: min(_CHUNK, entry.size - at)]
             file.read_into(entry.offset + at, chunk)
             crc = crc32c(chunk, crc)
-        self._compare(crc)
+        self.compare(crc)
 
 
 class _OpaquePart(_BundlePart):
     """Strings and variants: their elements are found only by reading all of them."""
+
+    is_streamed = False
+
+    def scan(self, start: int, stop: int) -> tuple[Array, int]:
+        return self.read(self.box, verify=True).reshape(-1)[start:stop], self._entry.checksum
 
     def read(self, region: Box, *, verify: bool) -> Array:
         self.ensure()
@@ -105,7 +120,7 @@ class _OpaquePart(_BundlePart):
         except CorruptionError as exc:
             raise self._fault(exc.fault) from exc
         if verify:
-            self._compare(crc)
+            self.compare(crc)
         out = np.empty(len(elements), object)
         out[:] = elements
         part: Array = out.reshape(self.box.size)[region.within(self.box)]

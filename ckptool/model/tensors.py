@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -31,6 +32,20 @@ class Part(Protocol):
     def verify(self) -> None:
         """CorruptionError unless all of the piece is there and matches its checksum."""
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether a stretch of it costs no more than its own bytes."""
+
+    def scan(self, start: int, stop: int) -> tuple[Array, int]:
+        """Elements `start` to `stop` of the piece, one-dimensional, and the checksum of their stored bytes.
+
+        For going through all of it once: the checksums, combined, are for `compare`. Call
+        `ensure` before.
+        """
+
+    def compare(self, crc: int) -> None:
+        """CorruptionError unless `crc`, of all stored bytes, is the checksum that they should have."""
+
 
 class StoredTensor:
     """A tensor in a checkpoint: what it is, and the parts that its values are read from."""
@@ -47,6 +62,20 @@ class StoredTensor:
 
     def _fault(self, fault: str) -> CorruptionError:
         return CorruptionError(f"tensor {self.name}: {fault}", path=self._path)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is stored in one piece."""
+        return len(self.parts) == 1 and self.parts[0].box == whole_box(self.shape)
+
+    def checked_parts(self) -> Sequence[Part]:
+        """Its parts, after making sure that they are there and together hold every element."""
+        wanted, covered = math.prod(self.shape), sum(part.box.elements for part in self.parts)
+        if covered != wanted:
+            raise self._fault(f"its slices hold only {covered} of its {wanted} elements")
+        for part in self.parts:
+            part.ensure()
+        return self.parts
 
     def read_flat(self, start: int, stop: int, *, verify: bool = False) -> Array:
         """Elements `start` to `stop` in row-major order, one-dimensional; raises like `read`.
@@ -72,7 +101,7 @@ class StoredTensor:
         except UnsupportedError as exc:
             exc.fault = f"tensor {self.name}: {exc.fault}"
             raise exc.locate(path=self._path) from exc
-        if len(self.parts) == 1 and self.parts[0].box == whole_box(self.shape):
+        if self.is_whole:
             return self.parts[0].read(region, verify=verify)
         pieces = [(part, common) for part in self.parts if (common := part.box.intersect(region)) is not None]
         covered = sum(common.elements for _, common in pieces)

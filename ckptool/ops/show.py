@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ class Wanted:
     dtype: DType
     shape: Shape
     index: Index
+
+    @property
+    def elements(self) -> int:
+        """How many elements that is."""
+        return math.prod(self.shape)
 
 
 def resolve_wanted(

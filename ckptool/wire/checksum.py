@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.machinery
 import importlib.util
 from collections.abc import Callable
@@ -55,18 +56,21 @@ def checksum_of_zeros(size: int) -> int:
 
 
 def _shift(crc: int, size: int) -> int:
-    """A CRC register after `size` zero bytes: multiplied by x^(8 size) modulo the polynomial.
+    """A CRC register after `size` zero bytes: multiplied by x^(8 size) modulo the polynomial."""
+    return _multiply(crc, _power(size))
 
-    As zlib's crc32_combine does it: squaring x^8 again and again, one step for each bit
-    of `size`.
-    """
-    power = 1 << 23  # x^8; bit 31 is x^0, the reflected order of the register
+
+# What is read in pieces is read in pieces of one size, but for the last.
+@functools.lru_cache(maxsize=64)
+def _power(size: int) -> int:
+    """x^(8 size) modulo the polynomial, as zlib's crc32_combine finds it: one step for each bit of `size`."""
+    power, square = 1 << 31, 1 << 23  # 1 and x^8; bit 31 is x^0, the reflected order of the register
     while size:
         if size & 1:
-            crc = _multiply(crc, power)
-        power = _multiply(power, power)
+            power = _multiply(power, square)
+        square = _multiply(square, square)
         size >>= 1
-    return crc
+    return power
 
 
 def _multiply(a: int, b: int) -> int:

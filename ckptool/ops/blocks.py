@@ -1,0 +1,110 @@
+"""Going through tensors block by block on every core, checksums compared on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+from ckptool.format.arrays import Array
+from ckptool.model.reader import CheckpointReader
+from ckptool.model.tensors import Part
+from ckptool.ops.parallel import map_in_order
+from ckptool.ops.show import Wanted
+from ckptool.ops.stream import BLOCK, stream_values
+from ckptool.wire.checksum import combine
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Elements of a part of a tensor, or all that is wanted of one that cannot be gone through like that."""
+
+    number: int
+    wanted: Wanted
+    part: Part | None
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class _Done(Generic[Result]):
+    stretch: _Stretch
+    results: list[Result]
+    crc: int = 0
+
+
+def each_block(
+    reader: CheckpointReader,
+    wanted: Sequence[Wanted],
+    function: Callable[[int, Array], Result],
+    *,
+    verify: bool = True,
+    jobs: int | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Iterator[tuple[int, Result]]:
+    """`function` of the position in `wanted` and of each block of elements, with that position.
+
+    Blocks are one-dimensional; those of one tensor come one after the other, in whatever
+    order they are stored. `function` is called in several threads at once. A checksum that does not
+    match is raised after the last block of its part. `advance` gets the bytes gone through.
+    """
+    crc = 0
+    work = partial(_work, reader, function, verify)
+    for batch in map_in_order(work, _batches(reader, wanted), jobs):
+        for done in batch:
+            stretch = done.stretch
+            yield from ((stretch.number, result) for result in done.results)
+            size = (stretch.stop - stretch.start) * stretch.wanted.dtype.size
+            if stretch.part is not None:
+                crc = combine(crc, done.crc, size) if stretch.start else done.crc
+                if verify and stretch.stop == stretch.part.box.elements:
+                    stretch.part.compare(crc)
+            if advance is not None:
+                advance(size)
+
+
+def _work(
+    reader: CheckpointReader, function: Callable[[int, Array], Result], verify: bool, batch: list[_Stretch]
+) -> list[_Done[Result]]:
+    done: list[_Done[Result]] = []
+    for stretch in batch:
+        if stretch.part is None:
+            blocks = stream_values(reader, stretch.wanted, verify=verify)
+            done.append(_Done(stretch, [function(stretch.number, block) for block in blocks]))
+        else:
+            block, crc = stretch.part.scan(stretch.start, stretch.stop)
+            done.append(_Done(stretch, [function(stretch.number, block)], crc))
+    return done
+
+
+def _batches(reader: CheckpointReader, wanted: Sequence[Wanted]) -> Iterator[list[_Stretch]]:
+    """Stretches, small ones together: handing work to a thread costs as much as some thousand elements."""
+    batch: list[_Stretch] = []
+    elements = 0
+    for stretch in _stretches(reader, wanted):
+        batch.append(stretch)
+        elements += stretch.stop - stretch.start
+        if elements >= BLOCK or stretch.part is None or len(batch) == _MOST_IN_BATCH:
+            yield batch
+            batch, elements = [], 0
+    if batch:
+        yield batch
+
+
+_MOST_IN_BATCH = 64
+
+
+def _stretches(reader: CheckpointReader, wanted: Sequence[Wanted]) -> Iterator[_Stretch]:
+    for number, one in enumerate(wanted):
+        tensor = reader.stored(one.name)
+        parts = tensor.checked_parts()
+        if one.index or not all(part.is_streamed for part in parts):
+            yield _Stretch(number, one, None, 0, one.elements)
+            continue
+        for part in parts:
+            total = part.box.elements
+            for start in range(0, max(total, 1), BLOCK):
+                yield _Stretch(number, one, part, start, min(start + BLOCK, total))

@@ -1,0 +1,129 @@
+"""Statistics of tensors, in bounded memory and on every core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ckptool.format.arrays import Array
+from ckptool.format.dtypes import DType
+from ckptool.format.shape import Shape
+from ckptool.model.reader import CheckpointReader
+from ckptool.ops.blocks import each_block
+from ckptool.ops.histogram import Bins, Histogram, count_in_bins, make_bins
+from ckptool.ops.moments import Moments, moments_of
+from ckptool.ops.show import Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Statistics of the elements of a tensor.
+
+    Of the elements that are not NaN: `count`, `min`, `max`, `mean`, `std` (of the population)
+    and `l2`, the square root of the sum of squares. `zeros`, `nan` and `inf` count such
+    elements. Booleans and integers are exact up to the rounding of mean, std and l2;
+    other numbers are added up as 64 bit floats. None is what is not defined: min, max,
+    mean and std of nothing, min and max of complex numbers.
+    """
+
+    count: int
+    min: int | float | None
+    max: int | float | None
+    mean: float | complex | None
+    std: float | None
+    l2: float
+    zeros: int
+    nan: int
+    inf: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorStats:
+    """A tensor, or what was asked for of it; no statistics where elements are no numbers."""
+
+    name: str
+    dtype: DType
+    shape: Shape
+    stats: Stats | None
+    histogram: Histogram | None = None
+
+
+def tensor_stats(
+    reader: CheckpointReader,
+    wanted: Sequence[Wanted],
+    *,
+    bins: int | None = None,
+    verify: bool = True,
+    jobs: int | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> list[TensorStats]:
+    """The statistics of each, with a histogram of at most `bins` bins if that is given.
+
+    Values are compared with their checksums unless `verify` is false; CorruptionError for
+    one that does not match. A histogram takes a second pass over the values: its bins lie
+    between the smallest and the largest, and are to be exact. `advance` gets the bytes
+    gone through, see `bytes_to_read`.
+    """
+    numbers = [one for one in wanted if one.dtype.size]
+    moments = _moments(reader, numbers, verify, jobs, advance)
+    plans = [None if bins is None else make_bins(one, bins) for one in moments]
+    histograms = _histograms(reader, numbers, plans, jobs, advance)
+    results = iter(zip(moments, histograms, strict=True))
+    found = []
+    for one in wanted:
+        stats = histogram = None
+        if one.dtype.size:
+            sums, histogram = next(results)
+            stats = _stats(sums)
+        found.append(TensorStats(one.name, one.dtype, one.shape, stats, histogram))
+    return found
+
+
+def bytes_to_read(wanted: Sequence[Wanted], *, with_histogram: bool) -> int:
+    """How many bytes `tensor_stats` goes through at most."""
+    return sum(one.elements * one.dtype.size for one in wanted) * (2 if with_histogram else 1)
+
+
+def _moments(
+    reader: CheckpointReader,
+    wanted: Sequence[Wanted],
+    verify: bool,
+    jobs: int | None,
+    advance: Callable[[int], None] | None,
+) -> list[Moments]:
+    found: list[Moments | None] = [None] * len(wanted)
+
+    def measure(_number: int, block: Array) -> Moments:
+        return moments_of(block)
+
+    for number, moments in each_block(reader, wanted, measure, verify=verify, jobs=jobs, advance=advance):
+        before = found[number]
+        found[number] = moments if before is None else before + moments
+    return [moments or Moments() for moments in found]
+
+
+def _histograms(
+    reader: CheckpointReader,
+    wanted: Sequence[Wanted],
+    plans: Sequence[Bins | None],
+    jobs: int | None,
+    advance: Callable[[int], None] | None,
+) -> Iterator[Histogram | None]:
+    drawn = [(one, plan) for one, plan in zip(wanted, plans, strict=True) if plan is not None]
+    totals = [[0] * plan.count for _, plan in drawn]
+
+    def count(number: int, block: Array) -> list[int]:
+        counts: list[int] = count_in_bins(block, drawn[number][1]).tolist()
+        return counts
+
+    # The checksums have been compared by now.
+    queue = [one for one, _ in drawn]
+    for number, counts in each_block(reader, queue, count, verify=False, jobs=jobs, advance=advance):
+        totals[number] = [a + b for a, b in zip(totals[number], counts, strict=True)]
+    finished = iter(totals)
+    for plan in plans:
+        yield None if plan is None else Histogram(plan.low, plan.high, tuple(next(finished)))
+
+
+def _stats(sums: Moments) -> Stats:
+    return Stats(sums.count, sums.min, sums.max, sums.mean, sums.std, sums.l2, sums.zeros, sums.nan, sums.inf)
