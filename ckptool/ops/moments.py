@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,9 @@ from ckptool.format.arrays import Array
 # Half precision and less is widened to this; the types of ml_dtypes have no kind of their own.
 _NARROW = np.float32
 _INT64_LIMIT = 1 << 63
+# Below this share of the sum of squares their difference has lost too many digits.
+_CANCELLED = 1e-3
+_ROW = 1 << 12
 _LOW = 0xFFFF_FFFF
 
 
@@ -153,8 +157,7 @@ def _dot(a: Array, b: Array) -> int:
 
 
 def _of_floats(x: Array) -> Moments:
-    is_complex = x.dtype.kind == "c"
-    wide = x.astype(np.complex128 if is_complex else np.float64)
+    wide = _widened(x)
     total = wide.sum()
     nan = inf = 0
     finite = x
@@ -168,20 +171,47 @@ def _of_floats(x: Array) -> Moments:
         if not len(x):
             return Moments(nan=nan, total=0.0)
     zeros = int(np.count_nonzero(x == 0))
-    value = complex(total) if is_complex else float(total)
-    if is_complex:
-        spread = _spread(wide, complex(value / len(x)), inf)
-        return Moments(len(x), zeros, nan, inf, total=value, spread=spread)
+    spread = math.nan if inf else _spread(wide, total)
+    if x.dtype.kind == "c":
+        return Moments(len(x), zeros, nan, inf, total=complex(total), spread=spread)
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
     extremes = (float(x.min()), float(x.max())) if inf else (low, high)
-    spread = _spread(wide, float(value.real / len(x)), inf)
-    return Moments(len(x), zeros, nan, inf, *extremes, low, high, value, spread=spread)
+    return Moments(len(x), zeros, nan, inf, *extremes, low, high, float(total), spread=spread)
 
 
-def _spread(wide: Array, mean: float | complex, inf: int) -> float:
-    """The sum of squared distances from the mean; the memory of `wide` is used. NaN if some are infinite."""
-    if inf:
-        return math.nan
-    wide -= mean
+_scratch = threading.local()
+
+
+def _widened(x: Array) -> Array:
+    """The numbers as float64 or complex128, in memory that the next call in this thread uses again.
+
+    Fresh memory would cost more than everything that is computed with it.
+    """
+    kind = np.complex128 if x.dtype.kind == "c" else np.float64
+    buffer: Array | None = getattr(_scratch, kind.__name__, None)
+    if buffer is None or len(buffer) < len(x):
+        buffer = np.empty(len(x), kind)
+        setattr(_scratch, kind.__name__, buffer)
+    wide = buffer[: len(x)]
+    wide[...] = x
+    return wide
+
+
+def _spread(wide: Array, total: float | complex) -> float:
+    """The sum of squared distances from the mean; changes `wide`."""
     parts = wide.view(np.float64)
-    return float(np.einsum("i,i", parts, parts))
+    squares = _sum_of_squares(parts)
+    mean = total / len(wide)
+    size = _size(mean)
+    spread = squares - size * size * len(wide)
+    if spread > _CANCELLED * squares:
+        return spread
+    wide -= mean
+    return _sum_of_squares(parts)
+
+
+def _sum_of_squares(x: Array) -> float:
+    # BLAS is fast, but would start threads of its own for more than some thousand at once.
+    whole = len(x) // _ROW * _ROW
+    rows, rest = x[:whole].reshape(-1, 1, _ROW), x[whole:]
+    return float(np.matmul(rows, rows.transpose(0, 2, 1)).sum() + np.dot(rest, rest))
