@@ -8,7 +8,7 @@ from ckptool.model.reader import CheckpointReader
 
 
 def full_names(reader: CheckpointReader) -> dict[str, str]:
-    """Key -> name of the variable (`dense/kernel`), by the object graph; nothing where that cannot be read."""
+    """Key -> name of the variable (`dense/kernel`), by the object graph; none if that cannot be read."""
     try:
         graph = read_object_graph(reader)
     except CheckpointError:
