@@ -22,7 +22,7 @@ BLOCK_TRAILER_SIZE = 5  # compression type (1), masked CRC-32C of contents and t
 RAW, SNAPPY = 0, 1
 
 # A snappy block cannot expand more than this: a copy of 64 bytes takes 3 bytes at least.
-_SNAPPY_MAX_RATIO = 64
+_SNAPPY_MAX_RATIO = 22
 
 # Prefixes that entries share take this many times the space of their block at most. Writers store every
 # sixteenth key whole; without a bound, a small file could hold keys that no memory can.
@@ -71,6 +71,40 @@ class Footer(NamedTuple):
         return handles.ljust(FOOTER_SIZE - 8, b"\0") + MAGIC_BYTES
 
 
+class StoredBlock(NamedTuple):
+    """A block as it lies in the file: compressed perhaps, and not yet checked."""
+
+    contents: bytes
+    kind: int  # of compression: RAW, SNAPPY
+    checksum: int  # of contents and kind, masked, as stored
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether the checksum matches."""
+        return self.checksum == mask(crc32c(bytes((self.kind,)), crc32c(self.contents)))
+
+    def expand(self) -> bytes:
+        """The contents, decompressed. CorruptionError if that fails, or the compression is unknown."""
+        if self.kind == RAW:
+            return self.contents
+        if self.kind == SNAPPY:
+            return _decompress(self.contents)
+        raise CorruptionError(f"unknown block compression type {self.kind}")
+
+
+def fetch_block(file: InputFile, handle: BlockHandle) -> StoredBlock:
+    """The block at `handle`, nothing checked but that it lies inside the file (else CorruptionError)."""
+    if handle.offset + handle.size + BLOCK_TRAILER_SIZE > file.size:
+        raise CorruptionError(
+            f"block of {handle.size} bytes runs past the end of the file ({file.size} bytes)",
+            path=file.path,
+            offset=handle.offset,
+        )
+    contents = file.read(handle.offset, handle.size)
+    trailer = file.read(handle.offset + handle.size, BLOCK_TRAILER_SIZE)
+    return StoredBlock(contents, trailer[0], int.from_bytes(trailer[1:], "little"))
+
+
 def read_block(file: InputFile, handle: BlockHandle) -> bytes:
     """The contents of a block, its checksum checked, decompressed.
 
@@ -78,41 +112,29 @@ def read_block(file: InputFile, handle: BlockHandle) -> bytes:
     unknown compression type or bytes that do not decompress. Nothing is allocated
     before the handle is known to lie inside the file.
     """
-    if handle.offset + handle.size + BLOCK_TRAILER_SIZE > file.size:
-        raise CorruptionError(
-            f"block of {handle.size} bytes runs past the end of the file ({file.size} bytes)",
-            path=file.path,
-            offset=handle.offset,
-        )
-    stored = file.read(handle.offset, handle.size)
-    trailer = file.read(handle.offset + handle.size, BLOCK_TRAILER_SIZE)
-    if int.from_bytes(trailer[1:], "little") != mask(crc32c(trailer[:1], crc32c(stored))):
+    block = fetch_block(file, handle)
+    if not block.is_intact:
         raise CorruptionError("block checksum does not match", path=file.path, offset=handle.offset)
-    if trailer[0] == RAW:
-        return stored
-    if trailer[0] == SNAPPY:
-        return _decompress(stored, file.path, handle.offset)
-    raise CorruptionError(
-        f"unknown block compression type {trailer[0]}", path=file.path, offset=handle.offset
-    )
+    try:
+        return block.expand()
+    except CorruptionError as exc:
+        raise exc.locate(path=file.path, base=handle.offset) from exc
+    except UnsupportedError as exc:
+        raise exc.locate(path=file.path) from exc
 
 
-def _decompress(stored: bytes, path: str, offset: int) -> bytes:
+def _decompress(stored: bytes) -> bytes:
     try:
         import cramjam
     except ImportError as exc:
-        raise UnsupportedError(
-            "a block is compressed with snappy", path=path, remedy="pip install cramjam"
-        ) from exc
+        raise UnsupportedError("a block is compressed with snappy", remedy="pip install cramjam") from exc
     try:
         size, _ = read_varint(stored, 0, len(stored), MAX_VARINT32_SIZE)
         if size > len(stored) * _SNAPPY_MAX_RATIO:
             raise CorruptionError(f"claims {size} bytes")
         return bytes(cramjam.snappy.decompress_raw(stored))
     except (CorruptionError, cramjam.DecompressionError) as exc:
-        raise CorruptionError(
-            f"compressed block does not decompress ({exc})", path=path, offset=offset
-        ) from exc
+        raise CorruptionError(f"compressed block does not decompress ({exc})") from exc
 
 
 def iter_block(block: Buffer) -> Iterator[tuple[bytes, Buffer]]:
