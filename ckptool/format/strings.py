@@ -6,7 +6,10 @@ tensorflow/core/util/tensor_bundle/tensor_bundle.cc.
 
 from __future__ import annotations
 
-from typing import Literal
+import sys
+from array import array
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 from ckptool.errors import CorruptionError
 from ckptool.wire.checksum import crc32c, mask
@@ -15,6 +18,113 @@ from ckptool.wire.varint import encode_varint, read_varint, take
 _Order = Literal["little", "big"]
 
 _MAX_32 = 0xFFFF_FFFF
+_WINDOW = 1 << 18  # bytes in memory while a tensor is scanned
+_MAX_VARINT = 10
+
+Read = Callable[[int, int], bytes]
+
+
+class Scan(NamedTuple):
+    """What the bytes of a string or variant tensor say, without keeping them.
+
+    Attributes:
+        size: how many bytes its elements take.
+        checksum: the CRC-32C (unmasked) that its entry should hold.
+        lengths_match: whether the checksum of the lengths, or of each variant, is right.
+        shortest: whether every length is written in its shortest form.
+    """
+
+    size: int
+    checksum: int
+    lengths_match: bool
+    shortest: bool
+
+
+def scan_strings(read: Read, size: int, count: int, *, big_endian: bool) -> Scan:
+    """Go through a string tensor of `count` elements in bounded memory.
+
+    `read(offset, n)` gives n of the `size` bytes stored. CorruptionError when the lengths
+    do not fit into them.
+    """
+    if not size and not count:
+        return Scan(0, 0, True, True)
+    if size < count + 4:
+        raise CorruptionError(f"{count} strings take more than the {size} bytes stored")
+    order: _Order = "big" if big_endian else "little"
+    pos = crc = total = encoded = seen = 0
+    while seen < count:
+        window = read(pos, min(_WINDOW, size - pos))
+        lengths, used = _window_lengths(window, count - seen)
+        crc = crc32c(_all_fixed_width(lengths, order), crc)
+        total += sum(lengths)
+        encoded += sum(map(_varint_size, lengths))
+        seen += len(lengths)
+        pos += used
+    shortest = encoded == pos
+    if size - pos < 4 + total:
+        raise CorruptionError(f"strings of {total} bytes where {max(0, size - pos - 4)} are left")
+    stored = read(pos, 4)
+    matches = int.from_bytes(stored, order) == mask(crc)
+    crc = _stream(read, pos + 4, total, crc32c(stored, crc))
+    return Scan(pos + 4 + total, crc, matches, shortest)
+
+
+def scan_variants(read: Read, size: int, count: int, *, big_endian: bool) -> Scan:
+    """Go through a variant tensor of `count` elements as `scan_strings` goes through strings."""
+    if size < count * 5:
+        raise CorruptionError(f"{count} variants take more than the {size} bytes stored")
+    order: _Order = "big" if big_endian else "little"
+    pos, crc, matches, shortest = 0, 0, True, True
+    for _ in range(count):
+        head = read(pos, min(_MAX_VARINT, size - pos))
+        length, used = read_varint(head, 0, len(head))
+        shortest &= used == _varint_size(length)
+        pos += used
+        if length + 4 > size - pos:
+            raise CorruptionError(f"a variant of {length} bytes where {max(0, size - pos - 4)} are left")
+        crc = _stream(read, pos, length, crc32c(length.to_bytes(8, order), crc))
+        stored = read(pos + length, 4)
+        matches &= int.from_bytes(stored, order) == mask(crc)
+        crc = crc32c(stored, crc)
+        pos += length + 4
+    return Scan(pos, crc, matches, shortest)
+
+
+def _window_lengths(window: bytes, wanted: int) -> tuple[list[int], int]:
+    """The lengths at the beginning of `window`, at most `wanted`, and the bytes they take."""
+    lead = window[:wanted]
+    if lead.isascii():  # lengths below 128, as most are: one byte each
+        return list(lead), len(lead)
+    lengths: list[int] = []
+    pos = 0
+    # The last few bytes may be the beginning of a longer one, unless there is nothing more.
+    last = len(window) - _MAX_VARINT if len(window) == _WINDOW else len(window)
+    while len(lengths) < wanted and pos < last:
+        length, pos = read_varint(window, pos, len(window))
+        lengths.append(length)
+    if not lengths:
+        raise CorruptionError("the lengths of strings run past the bytes stored")
+    return lengths, pos
+
+
+def _all_fixed_width(lengths: list[int], order: _Order) -> bytes:
+    if max(lengths) > _MAX_32:
+        return b"".join(_fixed_width(length, order) for length in lengths)
+    packed = array("I", lengths)
+    if sys.byteorder != order:
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def _varint_size(value: int) -> int:
+    return max(1, (value.bit_length() + 6) // 7)
+
+
+def _stream(read: Read, pos: int, size: int, crc: int) -> int:
+    """`crc` continued over the bytes from `pos`."""
+    for at in range(pos, pos + size, _WINDOW):
+        crc = crc32c(read(at, min(_WINDOW, pos + size - at)), crc)
+    return crc
 
 
 def decode_strings(data: bytes, count: int, *, big_endian: bool) -> tuple[list[bytes], int]:
