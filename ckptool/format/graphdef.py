@@ -133,7 +133,7 @@ def constant(tensor: TensorProto) -> Array:
     Raises:
         CorruptionError, UnsupportedError: see `ckptool.format.tensor_proto.decode_constant`.
     """
-    from ckptool.format.tensor_proto import decode_constant
+    from ckptool.format.constants import decode_constant
 
     shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
     return decode_constant(tensor.SerializeToString(), DType(tensor.dtype), shape)

@@ -83,7 +83,10 @@ class SavedSlices:
         if value is None:
             raise CorruptionError("the list of its tensors is missing", path=path)
         try:
-            for name, dtype, shape, extents in _decode_metadata(value):
+            metadata = decode_metadata(value)
+            metadata.version.check()
+            for name, dtype, shape, extents in metadata.tensors:
+                _check_listed_shape(name, shape)
                 saved = tuple(SavedSlice(s, resolve_slice(s, shape), number) for s in extents)
                 known = found.get(name)
                 if known is not None and known[:2] != (dtype, shape):
@@ -113,7 +116,7 @@ class SavedSlices:
             value = self._tables[saved.file].view(slice_key(name, saved.extents))
             if value is None:
                 raise CorruptionError("a slice of it is listed but not stored")
-            return _values_of(value)
+            return decode_saved(value).values
         except CorruptionError as exc:
             if exc.path is None:
                 exc.fault, exc.offset = f"tensor {decode_name(name)}: {exc.fault}", None
@@ -136,11 +139,24 @@ class SavedSlices:
             file.close()
 
 
-def _decode_metadata(value: memoryview) -> list[tuple[bytes, DType, Shape, list[TensorSlice]]]:
-    """SavedTensorSlices.meta as (name, dtype, shape, slices) of each tensor, in the order saved.
+class ListedTensor(NamedTuple):
+    """SavedSliceMeta: one tensor in the metadata of one file, as stored, nothing checked."""
 
-    CorruptionError if it is absent, or a shape is none a tensor can have.
-    """
+    name: bytes
+    dtype: DType
+    shape: Shape
+    slices: tuple[TensorSlice, ...]
+
+
+class Metadata(NamedTuple):
+    """SavedTensorSliceMeta: what a V1 file says is in it, in the order saved."""
+
+    version: Version
+    tensors: tuple[ListedTensor, ...]
+
+
+def decode_metadata(value: bytes | memoryview) -> Metadata:
+    """The value of the empty key. CorruptionError if it cannot be decoded, or holds no metadata."""
     metas = [field for number, field in iter_messages(value) if number == 1]
     if not metas:
         raise CorruptionError("its first entry is no list of tensors")
@@ -148,14 +164,13 @@ def _decode_metadata(value: memoryview) -> list[tuple[bytes, DType, Shape, list[
     for meta in metas:
         for number, field in iter_messages(meta):
             if number == 1:
-                tensors.append(_decode_slice_meta(field))
+                tensors.append(_decode_listed(field))
             elif number == 2:
                 version += bytes(field)
-    Version.decode(version).check()
-    return tensors
+    return Metadata(Version.decode(version), tuple(tensors))
 
 
-def _decode_slice_meta(buf: bytes | memoryview) -> tuple[bytes, DType, Shape, list[TensorSlice]]:
+def _decode_listed(buf: bytes | memoryview) -> ListedTensor:
     name, dtype, shape = b"", 0, b""
     extents: list[TensorSlice] = []
     for number, wire_type, field in iter_fields(buf):
@@ -168,20 +183,35 @@ def _decode_slice_meta(buf: bytes | memoryview) -> tuple[bytes, DType, Shape, li
                 shape += bytes(field)
             elif number == 4:
                 extents.append(decode_slice(field))
-    dims = decode_shape(shape)
+    return ListedTensor(name, DType(dtype), decode_shape(shape), tuple(extents))
+
+
+def _check_listed_shape(name: bytes, shape: Shape) -> None:
     try:
-        check_shape(dims)
+        check_shape(shape)
     except CorruptionError as exc:
         raise CorruptionError(f"tensor {decode_name(name)}: {exc.fault}") from exc
-    return name, DType(dtype), dims, extents
 
 
-def _values_of(value: memoryview) -> memoryview:
-    """SavedTensorSlices.data.data. Its name and slice are ignored, as TensorFlow does: the key says them."""
-    values = memoryview(b"")
+class SavedValues(NamedTuple):
+    """SavedTensorSlices.data: the values of one slice. Its key says which, readers ignore what is in here."""
+
+    name: bytes
+    extents: TensorSlice
+    values: memoryview  # a serialized TensorProto
+
+
+def decode_saved(value: memoryview) -> SavedValues:
+    """The value of a slice key; CorruptionError if it cannot be decoded."""
+    name, values = b"", memoryview(b"")
+    extents: TensorSlice = ()
     for number, saved in iter_messages(value):
         if number == 2:
             for inner, field in iter_messages(saved):
-                if inner == 3:
+                if inner == 1:
+                    name = bytes(field)
+                elif inner == 2:
+                    extents = decode_slice(field)
+                elif inner == 3:
                     values = memoryview(field)
-    return values
+    return SavedValues(name, extents, values)

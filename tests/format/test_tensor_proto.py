@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptool.errors import CorruptionError, UnsupportedError
+from ckptool.format import tensor_proto
 from ckptool.format.arrays import numpy_dtype
 from ckptool.format.dtypes import DType
-from ckptool.format.tensor_proto import _decode_varints, decode_values
+from ckptool.format.tensor_proto import _decode_varints, count_outside, decode_values
+from ckptool.format.value_fields import count_values
 from ckptool.wire.varint import encode_varint, read_varint
 from tests import protos
 
@@ -85,7 +87,7 @@ def test_varints_all_at_once(values: list[int], longer: list[bool]) -> None:
         if more and len(piece) < 10:
             piece = piece[:-1] + bytes((piece[-1] | 0x80, 0))
         pieces.append(piece)
-    assert _decode_varints(np.frombuffer(b"".join(pieces), np.uint8)).tolist() == values
+    assert _decode_varints(np.frombuffer(b"".join(pieces), np.uint8), "<u8").tolist() == values
 
 
 @given(st.binary(max_size=30))
@@ -97,9 +99,25 @@ def test_any_bytes_as_packed_varints(stored: bytes) -> None:
             values.append(value)
     except CorruptionError:
         with pytest.raises(CorruptionError, match="varint in a packed field"):
-            _decode_varints(np.frombuffer(stored, np.uint8))
+            _decode_varints(np.frombuffer(stored, np.uint8), "<u8")
     else:
-        assert _decode_varints(np.frombuffer(stored, np.uint8)).tolist() == values
+        assert _decode_varints(np.frombuffer(stored, np.uint8), "<u8").tolist() == values
+
+
+def test_varints_are_decoded_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = [2 ** (n % 64) for n in range(500)]
+    stored = np.frombuffer(b"".join(map(encode_varint, numbers)), np.uint8)
+    for size in (10, 11, 64, 1000, 10_000):
+        monkeypatch.setattr(tensor_proto, "_CHUNK", size)
+        assert _decode_varints(stored, "<u8").tolist() == numbers
+        with pytest.raises(CorruptionError, match="overlong varint"):
+            _decode_varints(np.frombuffer(b"\x80" * 99 + b"\0", np.uint8), "<u8")
+
+
+def test_counting_and_limits_agree_with_decoding() -> None:
+    for value in (int_field(1, -1, 300), b"\x38\x05" + int_field(7), b""):
+        assert count_values(value, DType.int8) == len(decode_values(value, DType.int8))
+    assert count_outside(int_field(1, -1, 300, -129), DType.int8, -128, 127) == 2
 
 
 def int_field(*values: int) -> bytes:

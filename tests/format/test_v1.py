@@ -312,13 +312,13 @@ def test_types_that_v1_never_held_are_listed_all_the_same(make: Make, number: in
 @given(st.binary(max_size=40))
 def test_metadata_is_read_as_protobuf_reads_it(value: bytes) -> None:
     """What protobuf takes for metadata opens or is refused with one of our own errors."""
-    from ckptool.format.v1 import _decode_metadata
+    from ckptool.format.v1 import decode_metadata
 
     message = protos.SavedTensorSlices.FromString(b"")
     with contextlib.suppress(DecodeError):
         message.meta.tensor.append(protos.PACKED["SavedSliceMeta"].FromString(value))
     try:
-        found = _decode_metadata(memoryview(message.SerializeToString()))
+        found = decode_metadata(memoryview(message.SerializeToString())).tensors
     except CheckpointError:
         return
     assert [(name, int(dtype), shape) for name, dtype, shape, _ in found] == [
