@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ckptool.ops.prune import prune_checkpoints
     from ckptool.ops.rename_apply import rename_checkpoint
     from ckptool.ops.rename_result import RenameResult, Renaming
+    from ckptool.ops.verify import verify_checkpoint
 
 __version__ = "0.1.0"
 
@@ -61,6 +62,7 @@ __all__ = [
     "prune_checkpoints",
     "rename_checkpoint",
     "save_checkpoint",
+    "verify_checkpoint",
 ]
 
 _HOMES = {
@@ -85,6 +87,7 @@ _HOMES = {
     "ckptool.ops.rename_result": ("RenameResult", "Renaming"),
     "ckptool.ops.graph": ("GraphSummary", "describe_graph"),
     "ckptool.ops.prune": ("prune_checkpoints",),
+    "ckptool.ops.verify": ("verify_checkpoint",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "rename": "Write a checkpoint with tensors renamed or left out.",
     "graph": "Show what the graph of a checkpoint says, without TensorFlow.",
     "prune": "Delete old checkpoints in a directory, as max_to_keep would have.",
+    "verify": "Say what is wrong with checkpoints.",
 }
 
 DONE, NO, TROUBLE = 0, 1, 2

@@ -1,0 +1,157 @@
+"""`ckptool verify`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import click
+
+from ckptool.cli.options import common_options
+from ckptool.cli.output import Output, field_text, human_bytes
+from ckptool.cli.progress import progress
+from ckptool.format.filenames import last_component
+from ckptool.format.names import printable
+from ckptool.ops.problems import Problem
+from ckptool.ops.verify import VerifiedCheckpoint, VerifyOptions, VerifyResult, verify_targets
+from ckptool.ops.verify_targets import find_targets
+
+SHOWN_PER_CODE = 20  # problems of one code that a terminal shows for each checkpoint
+
+
+@click.command()
+@click.argument("paths", metavar="CKPT|DIR...", nargs=-1, required=True, type=click.Path())
+@click.option("--quick", is_flag=True, help="Check structure only: the index and the sizes of files.")
+@click.option("--finite", is_flag=True, help="Count NaN and infinite values as errors.")
+@click.option("--strict", is_flag=True, help="Let warnings fail as errors do.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing; the exit code tells.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Read with N threads, not one each core."
+)
+@common_options
+def command(
+    paths: tuple[str, ...],
+    quick: bool,
+    finite: bool,
+    strict: bool,
+    quiet: bool,
+    jobs: int | None,
+    output: Output,
+) -> int:
+    """Say what is wrong with checkpoints.
+
+    Compares the structure of index and shards with what the format demands, and every
+    byte with its checksum. Of a directory: every checkpoint in it, the state file, and
+    what interrupted saves have left behind.
+
+    \b
+    Examples:
+        ckptool verify train/model.ckpt-1000
+        ckptool verify train/ --quick
+
+    \b
+    Exit codes:
+        0  sound; there may be warnings
+        1  something is damaged, or with --strict there are warnings
+        2  something could not be looked at
+    """
+    if quick and finite:
+        raise click.UsageError("--finite reads all values, --quick none: choose one")
+    targets = find_targets(paths)
+    for location in targets.checkpoints:
+        output.detail(f"the {location.format} checkpoint {location.prefix}")
+    options = VerifyOptions(quick=quick, finite=finite, jobs=jobs, strict=strict)
+    total = None if quick else targets.bytes
+    with progress("verify", total) as advance:
+        result = verify_targets(targets, options, advance)
+    if not quiet:
+        _print(result, output)
+    return _exit_code(result)
+
+
+def _exit_code(result: VerifyResult) -> int:
+    if any(problem.code == "unreadable" for _, problem in _all_problems(result)):
+        return 2
+    return 0 if result.ok else 1
+
+
+def _all_problems(result: VerifyResult) -> Iterator[tuple[str, Problem]]:
+    """(checkpoint, problem); those of directories first, under an empty name."""
+    yield from (("", problem) for problem in result.problems)
+    for checkpoint in result.checkpoints:
+        yield from ((checkpoint.checkpoint, problem) for problem in checkpoint.problems)
+
+
+def _print(result: VerifyResult, output: Output) -> None:
+    if output.json:
+        fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+        output.document("verify", fields)
+    elif output.terminal:
+        _print_text(result, output)
+    else:
+        output.lines((name, *_fields(problem)) for name, problem in _all_problems(result))
+
+
+def _fields(problem: Problem) -> tuple[str, ...]:
+    return tuple(field_text(getattr(problem, field.name)) for field in dataclasses.fields(problem))
+
+
+def _print_text(result: VerifyResult, output: Output) -> None:
+    console = output.console()
+    for line, style in _text(result):
+        console.print(printable(line), style=style, soft_wrap=True)
+
+
+def _text(result: VerifyResult) -> Iterator[tuple[str, str | None]]:
+    """The lines for a terminal, each with a style."""
+    if result.problems:
+        yield from _problem_lines(result.problems)
+    for checkpoint in result.checkpoints:
+        verdict, style = _verdict(checkpoint)
+        yield f"{checkpoint.checkpoint}: {verdict}", style
+        yield from _problem_lines(checkpoint.problems)
+    if len(result.checkpoints) > 1:
+        damaged = sum(not checkpoint.ok for checkpoint in result.checkpoints)
+        yield f"{len(result.checkpoints)} checkpoints, {damaged} damaged", "bold"
+
+
+def _verdict(checkpoint: VerifiedCheckpoint) -> tuple[str, str]:
+    counts = Counter(problem.severity for problem in checkpoint.problems)
+    words = [_plural(counts[kind], kind) for kind in ("error", "warning") if counts[kind]]
+    size = f"{_plural(checkpoint.tensors, 'tensor')}, {human_bytes(checkpoint.bytes)}"
+    if checkpoint.ok:
+        return f"sound ({', '.join([size, *words])})", "bold green"
+    return (
+        f"{'damaged' if counts['error'] else 'not as it should be'} ({', '.join([*words, size])})",
+        "bold red",
+    )
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _problem_lines(problems: Sequence[Problem]) -> Iterator[tuple[str, str | None]]:
+    shown: Counter[str] = Counter()
+    for problem in problems:
+        shown[problem.code] += 1
+        if shown[problem.code] > SHOWN_PER_CODE:
+            continue
+        subject = problem.tensor or (last_component(problem.file) if problem.file else "")
+        damage = f" [{problem.damage}]" if problem.damage else ""
+        style = "red" if problem.severity == "error" else "yellow"
+        yield f"  {problem.severity}: {problem.code}{damage}: {subject}", style
+        yield f"    {problem.detail}{_place(problem)}", None
+    for code, count in shown.items():
+        if count > SHOWN_PER_CODE:
+            yield f"  and {count - SHOWN_PER_CODE:,} more of {code}; --json lists all", None
+
+
+def _place(problem: Problem) -> str:
+    """` (file, byte 0 to 7)`: where it is, as far as that is known and not said already."""
+    words = [last_component(problem.file)] if problem.file and problem.tensor else []
+    if problem.offset is not None:
+        last = f" to {problem.offset + problem.size - 1:,}" if problem.size else ""
+        words.append(f"byte {problem.offset:,}{last}")
+    return f" ({', '.join(words)})" if words else ""

@@ -1,0 +1,180 @@
+"""What can be wrong with a checkpoint: the problems, their codes, and which of them are errors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from ckptool.errors import CheckpointError
+
+Severity = Literal["error", "warning"]
+Damage = Literal["zero-filled", "truncated", "whole-shard", "isolated"]
+
+MAX_PER_CODE = 10_000  # problems of one code that are told one by one, for each checkpoint
+
+
+class Kind(NamedTuple):
+    """What a code means. An error makes a checkpoint unsound; a warning only with `strict`."""
+
+    severity: Severity
+    meaning: str
+
+
+def _error(meaning: str) -> Kind:
+    return Kind("error", meaning)
+
+
+def _warning(meaning: str) -> Kind:
+    return Kind("warning", meaning)
+
+
+CODES: Final[dict[str, Kind]] = {
+    # The table: V2 index, V1 file
+    "bad-footer": _error("The last 48 bytes of a table are cut off, or not as a writer makes them."),
+    "bad-magic": _error("The file does not end as a table does: it is cut off, or something else."),
+    "bad-metaindex": _error("The metaindex, which is always empty, is not."),
+    "bad-handle": _error("A block is said to lie where none can be, or that place cannot be decoded."),
+    "block-checksum": _error("A block's CRC-32C does not match; what it lists is lost."),
+    "block-compression": _error("A block has an unknown compression, or does not decompress."),
+    "bad-block": _error("The entries of a block cannot be decoded."),
+    "bad-restarts": _error("A block's restart points are not where its entries begin; lookups fail."),
+    "block-tiling": _error("Blocks overlap, or there are bytes of the file in none of them."),
+    "bad-separator": _error("The index of blocks leads lookups of some keys to the wrong block."),
+    "key-order": _error("Keys are not in increasing order; lookups fail."),
+    "duplicate-key": _error("A key is there twice."),
+    # Header and entries
+    "index-missing": _error("There are data shards, but no index."),
+    "header-missing": _error("The header (V2), or the list of tensors (V1), is not where it belongs."),
+    "bad-header": _error("The header, or the list of tensors, cannot be decoded or makes no sense."),
+    "unsupported-version": _error("The file demands, or is refused by, other versions of TensorFlow."),
+    "newer-writer": _warning("Written by a newer version of the format than any release has."),
+    "unknown-fields": _warning("An entry has fields that no known release writes."),
+    "non-canonical": _warning("Readers understand it, but no writer of TensorFlow makes it so."),
+    "bad-entry": _error("An entry cannot be decoded."),
+    "unknown-dtype": _error("An entry has a type that no file can hold, or that is not known."),
+    "bad-shape": _error("A shape that no tensor can have, or two for one tensor."),
+    "odd-name": _warning("A name holds a NUL byte, or another name is the same but for a final `:0`."),
+    "both-formats": _warning("There are a V1 and a V2 checkpoint of this name; TensorFlow reads the second."),
+    "tensorflow-cannot-read": _warning("Well formed, but TensorFlow refuses it, or aborts."),
+    # The bytes of tensors
+    "size-mismatch": _error("The stored size does not fit dtype and shape, or the strings inside."),
+    "out-of-range": _error("A tensor lies outside its shard, or in a shard that is not counted."),
+    "overlap": _error("Two tensors share bytes of a shard."),
+    "gap": _warning("Bytes of a shard belong to no tensor; padding for alignment is no gap."),
+    "trailing-bytes": _warning("A shard goes on after its last tensor."),
+    "tensor-checksum": _error("The bytes of a tensor are not those that were saved."),
+    "string-length-checksum": _error(
+        "The lengths of strings, or an element of a variant, are not those saved."
+    ),
+    "not-finite": _error("There are NaN or infinite values (`--finite` only)."),
+    # Shards
+    "shard-missing": _error("A shard is missing."),
+    "shard-truncated": _error("A shard is shorter than the tensors in it."),
+    "shard-count": _error("The header counts another number of shards than there are files."),
+    "shard-extra": _warning("Shards of another save under the same name."),
+    "shard-unreferenced": _warning("No tensor lies in a shard."),
+    # Partitioned tensors
+    "bad-slice": _error("A slice does not fit inside its tensor."),
+    "slice-missing": _error("A slice is listed, but not stored."),
+    "slice-mismatch": _error("A slice is stored with another type or shape than its place has."),
+    "slice-overlap": _error("Two slices of a tensor overlap."),
+    "slice-uncovered": _error("The slices of a tensor do not cover it."),
+    "slice-orphan": _error("A slice is stored, but the tensor it belongs to is not listed."),
+    "slice-unlisted": _warning("A slice is stored, but its tensor does not list it."),
+    # V1 values
+    "value-count": _error("Another number of values is stored than the shape has elements."),
+    "value-range": _warning("Stored integers do not fit the type and wrap around."),
+    "name-mismatch": _warning("The values of a tensor bear another name or slice than their key."),
+    # Graphs
+    "meta-unreadable": _error("The `.meta` file is no graph."),
+    "meta-key-missing": _error("The graph's saver restores a tensor that is not there."),
+    "meta-key-extra": _warning("A tensor is there that the graph's saver does not restore."),
+    "meta-mismatch": _error("The graph's saver restores a tensor as another type or slice."),
+    "meta-inconsistent": _warning("The graph's saver contradicts itself, or the files."),
+    "object-graph-unreadable": _error("The object graph cannot be decoded."),
+    "object-reference": _error("The object graph refers to an object that is not in it."),
+    "object-key-missing": _error("The object graph names a tensor that is not there."),
+    "object-key-extra": _warning("A tensor of an object is there, but no object names it."),
+    "object-unreachable": _warning("Nothing leads to an object of the object graph."),
+    "save-counter-missing": _warning("The name ends in a number, but there is no `save_counter`."),
+    # Directories
+    "state-unreadable": _error("The state file is malformed or names no checkpoint; TensorFlow finds none."),
+    "state-missing-file": _error("The latest checkpoint that the state file names is not there."),
+    "state-stale-entry": _warning("An older checkpoint that the state file lists is not there."),
+    "state-absolute-path": _warning("The state file names a place outside of its directory."),
+    "state-inconsistent": _warning("The lists in the state file contradict each other."),
+    "state-unlisted": _warning("Checkpoints that the state file does not list; no manager deletes them."),
+    "leftover": _warning("A save or a prune that did not finish left it behind."),
+    "unreadable": _error("The operating system refuses to read it; nothing is known about it."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        code: a stable word, one of CODES.
+        severity: "error" or "warning", the same for all problems of a code.
+        tensor: its name; of a slice, that of the whole tensor.
+        file: path of the file in which it is seen.
+        offset, size: which bytes of that file it concerns.
+        damage: what the bytes of a damaged tensor look like, where they tell.
+        detail: a sentence, without file, tensor and offset.
+    """
+
+    code: str
+    severity: Severity
+    tensor: str | None
+    file: str | None
+    offset: int | None
+    size: int | None
+    damage: Damage | None
+    detail: str
+
+
+class Report:
+    """Gathers the problems of one checkpoint or directory, in the order they are found."""
+
+    def __init__(self) -> None:
+        self._problems: list[Problem] = []
+        self._counts: Counter[str] = Counter()
+
+    def add(
+        self,
+        code: str,
+        detail: str,
+        *,
+        tensor: str | None = None,
+        file: str | None = None,
+        offset: int | None = None,
+        size: int | None = None,
+        damage: Damage | None = None,
+    ) -> None:
+        """Add a problem; past MAX_PER_CODE of one code they are only counted."""
+        self._counts[code] += 1
+        if self._counts[code] <= MAX_PER_CODE:
+            severity = CODES[code].severity
+            self._problems.append(Problem(code, severity, tensor, file, offset, size, damage, detail))
+
+    def add_error(self, code: str, error: CheckpointError, *, tensor: str | None = None) -> None:
+        """Add what an error says, at the place it names."""
+        detail = error.fault if error.remedy is None else f"{error.fault}; {error.remedy}"
+        self.add(code, detail, tensor=tensor, file=error.path, offset=error.offset)
+
+    def count(self, code: str) -> int:
+        """How many problems of a code there are, told or not."""
+        return self._counts[code]
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All of them; of a code with too many, the last one says how many are left out."""
+        rest = [
+            Problem(
+                code, CODES[code].severity, None, None, None, None, None, f"and {count - MAX_PER_CODE} more"
+            )
+            for code, count in self._counts.items()
+            if count > MAX_PER_CODE
+        ]
+        return (*self._problems, *rest)

@@ -1,0 +1,221 @@
+"""Everything that is wrong with a checkpoint, or with a directory of them. Nothing is repaired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from ckptool.errors import CheckpointError, CorruptionError
+from ckptool.format.dtypes import DType
+from ckptool.format.filenames import index_path, meta_path
+from ckptool.format.names import decode_name
+from ckptool.format.shape import Shape, element_count
+from ckptool.model.foreign import is_table
+from ckptool.model.location import Location
+from ckptool.ops.problems import Problem, Report
+from ckptool.ops.verify_bundle import OBJECT_GRAPH_KEY, IndexContents, check_index
+from ckptool.ops.verify_data import check_data
+from ckptool.ops.verify_shards import Shard, ShardCheck
+from ckptool.ops.verify_slices import Stored, stored_parts
+from ckptool.ops.verify_targets import Targets, find_targets
+from ckptool.wire.files import StrPath, file_size, open_input
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class VerifiedCheckpoint:
+    """What was found about one checkpoint.
+
+    Attributes:
+        checkpoint: its prefix.
+        ok: whether it is sound: no errors, and if strict no warnings.
+        tensors: how many it lists.
+        bytes: of all tensors together; of V1 as a V2 shard would hold them, strings left out.
+        problems: in the order found.
+    """
+
+    checkpoint: str
+    ok: bool
+    tensors: int
+    bytes: int
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """What was found about everything that was looked at; `problems` are those of directories themselves."""
+
+    ok: bool
+    problems: tuple[Problem, ...]
+    checkpoints: tuple[VerifiedCheckpoint, ...]
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """How much is looked at.
+
+    Attributes:
+        quick: structure only: the index and the sizes of files.
+        finite: NaN and infinities are problems too.
+        jobs: how many workers read; None for one each core.
+        strict: warnings make a checkpoint unsound.
+    """
+
+    quick: bool = False
+    finite: bool = False
+    jobs: int | None = None
+    strict: bool = False
+
+
+def verify_checkpoint(
+    path: StrPath,
+    *,
+    quick: bool = False,
+    finite: bool = False,
+    jobs: int | None = None,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> VerifyResult:
+    """Check a checkpoint, or every checkpoint in a directory together with its state file and leftovers.
+
+    Damage of any kind is in the result. `progress` is called with the bytes read since the
+    last call.
+
+    Raises:
+        NotFoundError, RequestError: nothing is at `path`, or nothing that could be a checkpoint.
+        FileError: a directory cannot be read. What else cannot be is a problem `unreadable`.
+    """
+    options = VerifyOptions(quick=quick, finite=finite, jobs=jobs, strict=strict)
+    return verify_targets(find_targets([path]), options, progress)
+
+
+def verify_targets(
+    targets: Targets, options: VerifyOptions, progress: Progress | None = None
+) -> VerifyResult:
+    """Check all targets; see `verify_checkpoint`."""
+    checkpoints = tuple(_verify(location, options, progress or _ignore) for location in targets.checkpoints)
+    own = targets.problems
+    ok = _is_sound(own, strict=options.strict) and all(checkpoint.ok for checkpoint in checkpoints)
+    return VerifyResult(ok, own, checkpoints)
+
+
+def _ignore(_size: int) -> None:
+    pass
+
+
+def _is_sound(problems: Sequence[Problem], *, strict: bool) -> bool:
+    return not any(strict or problem.severity == "error" for problem in problems)
+
+
+class _Summary(dict[bytes, tuple[DType, Shape]]):
+    """Name -> type and shape of each tensor, and `stored`, the bytes of all of them."""
+
+    stored: int = 0
+
+
+def _verify(location: Location, options: VerifyOptions, progress: Progress) -> VerifiedCheckpoint:
+    report = Report()
+    try:
+        check = _verify_v2 if location.format == "V2" else _verify_v1
+        tensors = check(location, options, report, progress)
+        meta = meta_path(location.prefix)
+        if tensors is not None and file_size(meta) is not None:
+            from ckptool.ops.verify_meta import check_meta
+
+            check_meta(meta, tensors, location.format, report)
+    except CheckpointError as exc:
+        report.add_error("unreadable", exc)
+        tensors = None
+    problems = report.problems
+    return VerifiedCheckpoint(
+        checkpoint=location.prefix,
+        ok=_is_sound(problems, strict=options.strict),
+        tensors=len(tensors or ()),
+        bytes=0 if tensors is None else tensors.stored,
+        problems=problems,
+    )
+
+
+def _verify_v1(
+    location: Location, options: VerifyOptions, report: Report, progress: Progress
+) -> _Summary | None:
+    from ckptool.ops.verify_v1 import check_v1
+
+    contents = check_v1(location, report, quick=options.quick, finite=options.finite, progress=progress)
+    tensors = _Summary(contents.tensors)
+    tensors.stored = sum(element_count(shape) * dtype.size for dtype, shape in tensors.values())
+    return tensors
+
+
+def _verify_v2(
+    location: Location, options: VerifyOptions, report: Report, progress: Progress
+) -> _Summary | None:
+    path = index_path(location.prefix)
+    if file_size(path) is None:
+        report.add(
+            "index-missing", "the index is missing, the data shards cannot be read without it", file=path
+        )
+        return None
+    with open_input(path) as file:
+        contents = check_index(file, report)
+    _check_v1_beside(location.prefix, report)
+    if contents is None:
+        return None
+    parts = stored_parts(contents, report)
+    shards = ShardCheck(location.prefix, contents, parts, report, quick=options.quick).shards
+    if not options.quick:
+        check_data(
+            shards.values(),
+            report,
+            big_endian=contents.big_endian,
+            finite=options.finite,
+            jobs=options.jobs,
+            progress=progress,
+        )
+    tensors = _summary(contents, parts)
+    if not options.quick:
+        _check_object_graph(location.prefix, contents, shards.values(), tensors, report)
+    return tensors
+
+
+def _check_v1_beside(prefix: str, report: Report) -> None:
+    """A V1 file of the same name: TensorFlow takes the V2 checkpoint."""
+    if file_size(prefix) is not None:
+        with open_input(prefix) as file:
+            if is_table(file):
+                report.add("both-formats", "TensorFlow reads the V2 checkpoint of this name", file=prefix)
+
+
+def _summary(contents: IndexContents, parts: Sequence[Stored]) -> _Summary:
+    """The tensors as a reader lists them, slices hidden."""
+    tensors = _Summary(
+        (key, (entry.dtype, entry.shape))
+        for key, entry in contents.entries.items()
+        if key not in contents.owners
+    )
+    tensors.stored = sum(max(part.entry.size, 0) for part in parts)
+    return tensors
+
+
+def _check_object_graph(
+    prefix: str, contents: IndexContents, shards: Iterable[Shard], keys: Collection[bytes], report: Report
+) -> None:
+    """The object graph, if there is one and its bytes can be read; a wrong checksum has been told of."""
+    if OBJECT_GRAPH_KEY not in contents.entries:
+        return
+    from ckptool.format.strings import decode_strings
+    from ckptool.ops.verify_objects import check_objects
+
+    name = decode_name(OBJECT_GRAPH_KEY)
+    for shard in shards:
+        for part in shard.parts:
+            entry = part.entry
+            if part.name == name and entry.dtype == DType.string and not entry.shape:
+                with open_input(shard.path) as file:
+                    data = file.read(entry.offset, entry.size)
+                try:
+                    (graph,), _ = decode_strings(data, 1, big_endian=contents.big_endian)
+                except CorruptionError:
+                    return
+                check_objects(graph, keys, prefix, shard.path, report)

@@ -1,0 +1,182 @@
+"""Checks of a V2 index as such: its header, and each entry by itself. No shard is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ckptool.errors import CorruptionError, UnsupportedError
+from ckptool.format.bundle import BIG, HEADER_KEY, LITTLE, VERSION, BundleEntry, BundleHeader, decode_entry
+from ckptool.format.dtypes import DType
+from ckptool.format.index_scan import Head, scan_entry
+from ckptool.format.names import decode_name
+from ckptool.format.shape import check_shape, element_count, format_shape
+from ckptool.format.slices import WHOLE, TensorSlice, slice_key
+from ckptool.ops.problems import Report
+from ckptool.ops.verify_table import TableCheck
+from ckptool.wire.files import InputFile
+from ckptool.wire.message import iter_fields
+
+OBJECT_GRAPH_KEY = b"_CHECKPOINTABLE_OBJECT_GRAPH"  # of a string tensor; no name-based saver knows it
+
+_MAX_NUMPY_RANK = 64
+
+# What TensorFlow does not swap although it is a byte to an element (tensor_bundle/byte_swap_tensor.cc).
+_UNSWAPPABLE = frozenset(range(DType.float8_e5m2, DType.float4_e2m1fn + 1))
+
+
+@dataclass
+class IndexContents:
+    """What could be read of an index.
+
+    Attributes:
+        path: of the index.
+        header: None if it is missing or unusable.
+        entries: key -> entry, slices under their own keys, in the order stored; of a key
+            that is there twice, the first. Those that cannot be decoded are left out.
+        sound: keys of the entries whose type and shape a tensor can have.
+        owners: slice key -> (name of the tensor, slice), for every slice that a full entry lists.
+        complete: whether no entry is known to be lost.
+    """
+
+    path: str
+    header: BundleHeader | None = None
+    entries: dict[bytes, BundleEntry] = field(default_factory=dict)
+    sound: set[bytes] = field(default_factory=set)
+    owners: dict[bytes, tuple[bytes, TensorSlice]] = field(default_factory=dict)
+    complete: bool = True
+
+    @property
+    def big_endian(self) -> bool:
+        """Byte order of the numbers in the shards."""
+        return self.header is not None and self.header.endianness == BIG
+
+
+def check_index(file: InputFile, report: Report) -> IndexContents | None:
+    """Everything that the index alone can tell; None if no entry can be read at all."""
+    table = TableCheck(file, report)
+    if not table.usable:
+        return None
+    contents = IndexContents(file.path)
+    heads: dict[bytes, Head | None] = {}
+    first, header = True, False
+    for key, value in table.entries():
+        data = bytes(value)
+        if key == HEADER_KEY:
+            if not header:
+                header = True
+                if not first:
+                    report.add("header-missing", "the header is not the first entry", file=file.path)
+                contents.header = _check_header(data, file.path, report)
+        elif key not in contents.entries:
+            _check_entry(key, data, heads, contents, report)
+        first = False
+    for name, entry in contents.entries.items():
+        if not is_whole_slice(entry.slices):
+            contents.owners.update((slice_key(name, s), (name, s)) for s in entry.slices)
+    contents.complete = table.complete
+    if not header:
+        detail = "there is no header: the number of shards is not known"
+        report.add("header-missing", detail, file=file.path)
+    if contents.big_endian:
+        _check_swappable(contents, report)
+    _check_similar_names(contents, report)
+    return contents
+
+
+def is_whole_slice(slices: Sequence[TensorSlice]) -> bool:
+    """Whether an entry has one slice that is the whole tensor: TensorFlow reads the entry's own bytes."""
+    return len(slices) == 1 and all(extent.length == WHOLE for extent in slices[0])
+
+
+def _check_header(data: bytes, path: str, report: Report) -> BundleHeader | None:
+    try:
+        header = BundleHeader.decode(data)
+        unknown = [n for n, _, _ in iter_fields(data) if n not in (1, 2, 3)]
+    except CorruptionError as exc:
+        report.add("bad-header", f"the header cannot be decoded ({exc.fault})", file=path)
+        return None
+    try:
+        header.version.check()
+    except UnsupportedError as exc:
+        report.add("unsupported-version", f"header: {exc.fault}", file=path)
+    if header.num_shards <= 0:
+        report.add("bad-header", f"the header counts {header.num_shards} shards", file=path)
+        return None
+    if header.endianness not in (LITTLE, BIG):
+        report.add("bad-header", f"the header has byte order {header.endianness}, which is none", file=path)
+    if header.version.producer > VERSION:
+        detail = f"written by version {header.version.producer} of the format, {VERSION} is known"
+        report.add("newer-writer", detail, file=path)
+    if unknown:
+        report.add("unknown-fields", f"header: fields {_numbers(unknown)}", file=path)
+    elif header.encode() != data:
+        report.add("non-canonical", "the header is not encoded as TensorFlow does it", file=path)
+    return header
+
+
+def _numbers(fields: list[int]) -> str:
+    return ", ".join(map(str, sorted(set(fields))[:5]))
+
+
+def _check_entry(
+    key: bytes, data: bytes, heads: dict[bytes, Head | None], contents: IndexContents, report: Report
+) -> None:
+    name, path = decode_name(key), contents.path
+    common = scan_entry(data, heads)  # as TensorFlow writes it, and a tenth of the time
+    try:
+        entry = decode_entry(data) if common is None else BundleEntry(*common)
+    except CorruptionError as exc:
+        detail = f"the entry cannot be decoded ({exc.fault})"
+        report.add("bad-entry", detail, tensor=name, file=path)
+        return
+    contents.entries[key] = entry
+    if common is None and entry.encode() != data:
+        unknown = [n for n, _, _ in iter_fields(data) if not 1 <= n <= 7]
+        if unknown:
+            report.add("unknown-fields", f"fields {_numbers(unknown)}", tensor=name, file=path)
+        else:
+            detail = "the entry is not encoded as TensorFlow does it"
+            report.add("non-canonical", detail, tensor=name, file=path)
+    if not entry.dtype.is_known:
+        report.add("unknown-dtype", f"its type is {entry.dtype}", tensor=name, file=path)
+    try:
+        check_shape(entry.shape)
+    except CorruptionError as exc:
+        report.add("bad-shape", exc.fault, tensor=name, file=path)
+        return
+    if len(entry.shape) > _MAX_NUMPY_RANK:
+        detail = f"rank {len(entry.shape)}: numpy arrays have at most {_MAX_NUMPY_RANK} dimensions"
+        report.add("tensorflow-cannot-read", detail, tensor=name, file=path)
+    if entry.dtype.is_known:
+        contents.sound.add(key)
+
+
+def check_size(entry: BundleEntry) -> str | None:
+    """What is wrong with the size of an entry that has bytes, for its type and shape; None if it fits."""
+    count = element_count(entry.shape)
+    text = f"{entry.dtype} {format_shape(entry.shape)}"
+    if entry.dtype.size:
+        needed = count * entry.dtype.size
+        return None if entry.size == needed else f"{entry.size} bytes are stored, but {text} takes {needed}"
+    if entry.dtype == DType.string:
+        needed = count + 4 if count else 0
+    else:
+        needed = count * 5
+    return (
+        f"{entry.size} bytes are stored, but {text} takes {needed} at least" if entry.size < needed else None
+    )
+
+
+def _check_swappable(contents: IndexContents, report: Report) -> None:
+    for key, entry in contents.entries.items():
+        if entry.dtype in _UNSWAPPABLE or entry.dtype == DType.variant:
+            detail = f"it does not read {entry.dtype} from big-endian files"
+            report.add("tensorflow-cannot-read", detail, tensor=decode_name(key), file=contents.path)
+
+
+def _check_similar_names(contents: IndexContents, report: Report) -> None:
+    for key in contents.entries:
+        if key.endswith(b":0") and key[:-2] in contents.entries:
+            detail = "there is a tensor of the same name without the final ':0'"
+            report.add("odd-name", detail, tensor=decode_name(key), file=contents.path)

@@ -1,0 +1,168 @@
+"""Checks of a `.meta` file: that its saver restores just the tensors that the checkpoint has."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from ckptool.errors import CheckpointError, CorruptionError, FileError
+from ckptool.format.dtypes import DType
+from ckptool.format.names import decode_name
+from ckptool.format.shape import Shape, format_shape
+from ckptool.ops.problems import Report
+from ckptool.ops.verify_bundle import OBJECT_GRAPH_KEY
+from ckptool.wire.files import read_file
+
+if TYPE_CHECKING:
+    from ckptool.format.proto.graph_pb2 import NodeDef
+    from ckptool.format.proto.meta_graph_pb2 import MetaGraphDef
+
+MAX_META_SIZE = 2 << 30  # bytes; protobuf's own limit for a message
+
+_RESTORE = {"RestoreV2": None, "Restore": "dt", "RestoreSlice": "dt"}  # op -> attribute of a single type
+_V2_SAVER = 2  # SaverDef.CheckpointFormatVersion
+_SPEC = re.compile(r"((?:[0-9]+ )+)((?:-|[0-9]+,[0-9]+)(?::(?:-|[0-9]+,[0-9]+))*)")
+
+
+class Restored(NamedTuple):
+    """One tensor that a saver restores: its key, its type, and which slice of what shape (empty: all)."""
+
+    key: bytes
+    dtype: DType | None
+    spec: str
+
+
+def check_meta(
+    path: str, tensors: Mapping[bytes, tuple[DType, Shape]], fmt: Literal["V1", "V2"], report: Report
+) -> None:
+    """Compare the graph at `path` with the tensors of its checkpoint."""
+    from ckptool.format.metagraph import parse_meta_graph
+
+    try:
+        meta = parse_meta_graph(read_file(path, MAX_META_SIZE))
+    except FileError as exc:
+        report.add_error("unreadable", exc)
+        return
+    except CheckpointError as exc:
+        report.add_error("meta-unreadable", exc.locate(path=path))
+        return
+    _Check(path, tensors, report).run(meta, fmt)
+
+
+class _Check:
+    def __init__(self, path: str, tensors: Mapping[bytes, tuple[DType, Shape]], report: Report) -> None:
+        self._path = path
+        self._tensors = tensors
+        self._report = report
+        self._nodes: dict[str, NodeDef] = {}
+
+    def _add(self, code: str, detail: str, key: bytes | None = None) -> None:
+        tensor = None if key is None else decode_name(key)
+        self._report.add(code, detail, tensor=tensor, file=self._path)
+
+    def run(self, meta: MetaGraphDef, fmt: Literal["V1", "V2"]) -> None:
+        """Everything about the saver that `meta` itself names; without one there is nothing to compare."""
+        if not meta.HasField("saver_def"):
+            return
+        saver = meta.saver_def
+        self._nodes = {node.name: node for node in meta.graph_def.node}
+        for name in (saver.filename_tensor_name, saver.save_tensor_name, saver.restore_op_name):
+            if _op_name(name) not in self._nodes:
+                self._add("meta-inconsistent", f"the saver names {name or 'no op'}, which is not there")
+        if (saver.version == _V2_SAVER) != (fmt == "V2"):
+            self._add("meta-inconsistent", f"the saver writes another format than {fmt}, which the files are")
+        restored: set[bytes] = set()
+        for node in self._restore_nodes(_op_name(saver.restore_op_name)):
+            for one in self._read(node):
+                restored.add(one.key)
+                self._compare(one)
+        if restored:
+            for key in self._tensors:
+                if key not in restored and key != OBJECT_GRAPH_KEY:
+                    self._add("meta-key-extra", "the graph's saver does not restore it", key)
+
+    def _restore_nodes(self, start: str) -> Iterator[NodeDef]:
+        """The nodes that read from the checkpoint for the saver's restore op."""
+        waiting, seen = deque([start]), {start}
+        while waiting:
+            node = self._nodes.get(waiting.popleft())
+            if node is None:
+                continue
+            if node.op in _RESTORE:
+                yield node
+                continue
+            for name in map(_op_name, node.input):
+                if name not in seen:
+                    seen.add(name)
+                    waiting.append(name)
+
+    def _read(self, node: NodeDef) -> Iterator[Restored]:
+        """What a restoring node asks for; nothing if its lists are not constants of this graph."""
+        single = _RESTORE[node.op]
+        types = [node.attr[single].type] if single else list(node.attr["dtypes"].list.type)
+        keys = self._strings(node, 1, len(types))
+        specs = self._strings(node, 2, len(types)) if node.op != "Restore" else [b""] * len(types)
+        if keys is None or specs is None:
+            return
+        if len({len(types), len(keys), len(specs)}) > 1:
+            fault = f"{node.name} has {len(keys)} names, {len(specs)} slices and {len(types)} types"
+            self._add("meta-inconsistent", fault)
+        for key, spec, dtype in zip(keys, specs, types, strict=False):
+            yield Restored(key, DType(dtype), decode_name(spec))
+
+    def _strings(self, node: NodeDef, number: int, count: int) -> list[bytes] | None:
+        """The constant strings that are input `number` of a node, if that is one, no more than make sense."""
+        source = self._nodes.get(_op_name(node.input[number])) if len(node.input) > number else None
+        if source is None or source.op != "Const":
+            return None
+        tensor = source.attr["value"].tensor
+        values = list(tensor.string_val)
+        elements = 1
+        for dim in tensor.tensor_shape.dim:
+            elements *= max(dim.size, 0)
+        # The last of fewer values than elements stands for the rest (tensor.proto).
+        wanted = min(elements, max(count, len(values)) + 1)
+        return (values + (values[-1:] or [b""]) * (wanted - len(values)))[:wanted]
+
+    def _compare(self, one: Restored) -> None:
+        stored = self._tensors.get(one.key)
+        if stored is None:
+            self._add("meta-key-missing", "the graph's saver restores it, but it is not there", one.key)
+            return
+        dtype, shape = stored
+        if one.dtype is not None and one.dtype != dtype:
+            self._add("meta-mismatch", f"restored as {one.dtype}, but stored as {dtype}", one.key)
+        if one.spec:
+            try:
+                wanted = _shape_of_spec(one.spec)
+            except CorruptionError as exc:
+                self._add("meta-inconsistent", exc.fault, one.key)
+                return
+            if wanted != shape:
+                fault = f"restored from shape {format_shape(wanted)}, but stored as {format_shape(shape)}"
+                self._add("meta-mismatch", fault, one.key)
+
+
+def _op_name(reference: str) -> str:
+    """The node that an input or tensor name refers to."""
+    return reference.removeprefix("^").partition(":")[0]
+
+
+def _shape_of_spec(spec: str) -> Shape:
+    """The full shape in a shape_and_slice string, "10 4 3,2:-"; CorruptionError if it is none that fits."""
+    match = _SPEC.fullmatch(spec)
+    if match is None or len(spec) > _MAX_SPEC:
+        raise CorruptionError(f"{spec[:40]!r} is no slice specification")
+    shape = tuple(map(int, match[1].split()))
+    extents = match[2].split(":")
+    if len(extents) != len(shape):
+        raise CorruptionError(f"slice {match[2]} is not of the rank of {format_shape(shape)}")
+    for extent, limit in zip(extents, shape, strict=True):
+        if extent != "-" and sum(map(int, extent.split(","))) > limit:
+            raise CorruptionError(f"slice {match[2]} leaves {format_shape(shape)}")
+    return shape
+
+
+_MAX_SPEC = 10_000  # characters

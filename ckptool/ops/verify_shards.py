@@ -1,0 +1,205 @@
+"""Byte accounting of V2 shards: which files there should be, how long, and that tensors fill them once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from math import gcd
+
+from ckptool.errors import CheckpointError
+from ckptool.format.filenames import data_path, parse_data_name
+from ckptool.model.location import split_path
+from ckptool.ops.problems import MAX_PER_CODE, Report
+from ckptool.ops.verify_bundle import IndexContents, check_size
+from ckptool.ops.verify_slices import Stored
+from ckptool.wire.files import InputFile, list_directory, open_input
+
+_MAX_ALIGNMENT = 4096  # bytes that BundleWriter's data_alignment may sensibly be
+
+
+@dataclass
+class Shard:
+    """A shard that is there, and the tensors that lie in it, by offset; none of them reaches past its end."""
+
+    path: str
+    size: int
+    parts: list[Stored]
+
+
+class ShardCheck:
+    """The shards of one checkpoint, and what the index says lies in them.
+
+    Attributes:
+        shards: those that can be read, by number.
+    """
+
+    def __init__(
+        self, prefix: str, contents: IndexContents, parts: list[Stored], report: Report, *, quick: bool
+    ) -> None:
+        """Compares names and lengths; bytes are read of gaps only, and not if `quick`."""
+        self._prefix = prefix
+        self._contents = contents
+        self._report = report
+        self._quick = quick
+        self.shards: dict[int, Shard] = {}
+        present = _present(prefix)
+        count = self._count(present)
+        if count is None:
+            return
+        wanted = self._by_shard(parts, count)
+        self._compare_files(present, count, wanted)
+        for number, size in sorted(present.get(count, {}).items()):
+            path = data_path(prefix, number, count)
+            shard = self.shards[number] = Shard(path, size, wanted.get(number, []))
+            self._account(shard)
+
+    def _count(self, present: dict[int, dict[int, int]]) -> int | None:
+        """How many shards there are: by the header, or by the files if they leave no doubt."""
+        if self._contents.header is not None:
+            return self._contents.header.num_shards
+        return next(iter(present)) if len(present) == 1 else None
+
+    def _by_shard(self, parts: list[Stored], count: int) -> dict[int, list[Stored]]:
+        """The parts that have a sensible place, by shard and then offset."""
+        found: dict[int, list[Stored]] = defaultdict(list)
+        for part in parts:
+            entry = part.entry
+            fault = check_size(entry)
+            if fault is not None:
+                self._add("size-mismatch", part, fault)
+            if not 0 <= entry.shard_id < count:
+                self._add("out-of-range", part, f"it lies in shard {entry.shard_id} of {count}")
+            elif entry.offset < 0 or entry.size < 0:
+                self._add("out-of-range", part, f"offset {entry.offset}, size {entry.size}: negative")
+            elif fault is None:
+                found[entry.shard_id].append(part)
+        for in_shard in found.values():
+            in_shard.sort(key=lambda part: (part.entry.offset, part.entry.size))
+        return found
+
+    def _add(self, code: str, part: Stored, detail: str) -> None:
+        self._report.add(code, of_part(part, detail), tensor=part.name, file=self._contents.path)
+
+    def _compare_files(
+        self, present: dict[int, dict[int, int]], count: int, wanted: dict[int, list[Stored]]
+    ) -> None:
+        here = present.get(count, {})
+        others = {total: shards for total, shards in present.items() if total != count}
+        if not here and any(len(shards) == total for total, shards in others.items()):
+            total = next(total for total, shards in others.items() if len(shards) == total)
+            fault = f"the header counts {count} shards, but the files are {total}"
+            self._report.add("shard-count", fault, file=self._contents.path)
+            del others[total]
+        missing = (number for number in range(count) if number not in here)
+        for number in islice(missing, MAX_PER_CODE):
+            many = len(wanted.get(number, ()))
+            fault = f"shard {number} of {count} is missing, and with it {many} tensors or slices"
+            self._report.add("shard-missing", fault, file=data_path(self._prefix, number, count))
+        if count - len(here) > MAX_PER_CODE:
+            fault = f"{count - len(here) - MAX_PER_CODE} more shards are missing"
+            self._report.add("shard-missing", fault, file=self._contents.path)
+        for total, shards in sorted(others.items()):
+            path = data_path(self._prefix, min(shards), total)
+            fault = f"{len(shards)} of {total} shards of another save"
+            self._report.add("shard-extra", fault, file=path)
+
+    def _account(self, shard: Shard) -> None:
+        """Range, overlap, gaps and trailing bytes of one shard."""
+        needed = sum(part.entry.size for part in shard.parts)
+        ends = [part.entry.offset + part.entry.size for part in shard.parts if part.entry.size]
+        truncated = needed > shard.size and max(ends) > shard.size
+        if truncated:
+            fault = f"it has {shard.size} bytes, the tensors in it end at byte {max(ends)}"
+            self._report.add("shard-truncated", fault, file=shard.path, offset=shard.size)
+        inside = []
+        for part in shard.parts:
+            entry = part.entry
+            if entry.size and entry.offset + entry.size > shard.size:
+                fault = f"it ends at byte {entry.offset + entry.size} of a shard of {shard.size} bytes"
+                self._report.add(
+                    "out-of-range", of_part(part, fault), tensor=part.name, file=shard.path,
+                    offset=entry.offset, size=entry.size, damage="truncated" if truncated else None,
+                )  # fmt: skip
+            else:
+                inside.append(part)
+        if not shard.parts and self._contents.complete and self._contents.header is not None:
+            self._report.add("shard-unreferenced", "no tensor lies in it", file=shard.path)
+        shard.parts = inside
+        self._check_tiling(shard, truncated=truncated)
+
+    def _check_tiling(self, shard: Shard, *, truncated: bool) -> None:
+        position, before = 0, ""
+        holes = []
+        for part in shard.parts:
+            entry = part.entry
+            if not entry.size:
+                continue
+            if entry.offset < position:
+                size = min(position, entry.offset + entry.size) - entry.offset
+                fault = of_part(part, f"it shares {size} bytes with {before}")
+                self._report.add(
+                    "overlap", fault, tensor=part.name, file=shard.path, offset=entry.offset, size=size
+                )
+            elif entry.offset > position:
+                holes.append((position, entry.offset))
+            if entry.offset + entry.size >= position:
+                position, before = entry.offset + entry.size, part.name
+        if shard.size > position and shard.parts and not truncated:
+            holes.append((position, shard.size))
+        # Bytes of tensors whose entries are lost, or out of range, are no gaps.
+        if holes and self._contents.complete and not truncated:
+            self._check_holes(shard, holes)
+
+    def _check_holes(self, shard: Shard, holes: list[tuple[int, int]]) -> None:
+        """Report what lies between tensors, unless it is padding that BundleWriter makes."""
+        alignment = gcd(shard.size, *(part.entry.offset for part in shard.parts if part.entry.size))
+        alignment = min(alignment & -alignment, _MAX_ALIGNMENT)
+        with _Opened(shard.path, self._report) as file:
+            for start, stop in holes:
+                padding = stop - start < alignment
+                if padding and (self._quick or file is None or not any(file.read(start, stop - start))):
+                    continue
+                code = "trailing-bytes" if stop == shard.size else "gap"
+                fault = f"{stop - start} bytes belong to no tensor"
+                self._report.add(code, fault, file=shard.path, offset=start, size=stop - start)
+
+
+def of_part(part: Stored, detail: str) -> str:
+    """`detail`, told of a slice if the part is one."""
+    return f"slice {part.part}: {detail}" if part.part else detail
+
+
+class _Opened:
+    """A file for the length of a block; None, and a problem, if it cannot be opened."""
+
+    def __init__(self, path: str, report: Report) -> None:
+        self._file: InputFile | None = None
+        try:
+            self._file = open_input(path)
+        except CheckpointError as exc:
+            report.add_error("unreadable", exc)
+
+    def __enter__(self) -> InputFile | None:
+        return self._file
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _present(prefix: str) -> dict[int, dict[int, int]]:
+    """number of shards -> shard -> size of its file, for every shard of `prefix` that is there."""
+    directory, name = split_path(prefix)
+    found: dict[int, dict[int, int]] = defaultdict(dict)
+    for number, total, size in _named(directory, name):
+        found[total][number] = size
+    return found
+
+
+def _named(directory: str, name: str) -> Iterator[tuple[int, int, int]]:
+    for entry in list_directory(directory or "."):
+        shard = parse_data_name(entry.name)
+        if shard is not None and shard.prefix == name and not entry.is_directory:
+            yield shard.shard, shard.total, entry.size

@@ -1,0 +1,206 @@
+"""Checks of a table, going on after faults: footer, blocks and their tiling, keys, restarts, separators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from ckptool.errors import CorruptionError
+from ckptool.format.names import decode_name
+from ckptool.format.sstable import (
+    BLOCK_TRAILER_SIZE,
+    FOOTER_SIZE,
+    MAGIC_BYTES,
+    RAW,
+    BlockHandle,
+    Footer,
+    fetch_block,
+    iter_entries,
+    restart_array,
+)
+from ckptool.model.foreign import recognise
+from ckptool.ops.problems import Report
+from ckptool.wire.files import InputFile
+
+_EMPTY_BLOCK = bytes(4) + (1).to_bytes(4, "little")
+
+Entry = tuple[bytes, memoryview]
+
+
+class TableCheck:
+    """A table looked at from end to end. What is wrong goes to the report, the rest can be read.
+
+    Attributes:
+        usable: whether footer and index block could be read.
+        complete: whether, as far as known, no entry is lost; final when `entries` has run out.
+    """
+
+    def __init__(self, file: InputFile, report: Report) -> None:
+        """Reads footer, metaindex and index block. The caller closes `file`."""
+        self.file = file
+        self.usable = False
+        self.complete = False
+        self._report = report
+        self._separators: list[bytes] = []
+        self._handles: list[BlockHandle] = []
+        footer = self._read_footer()
+        if footer is not None:
+            self._check_metaindex(footer.metaindex_handle)
+            index = self._read_block(footer.index_handle, "index block")
+            if index is not None:
+                self.usable = self.complete = True
+                self._read_index(index, footer.index_handle)
+                self._check_tiling(footer)
+
+    def _add(self, code: str, detail: str, offset: int | None = None, size: int | None = None) -> None:
+        self._report.add(code, detail, file=self.file.path, offset=offset, size=size)
+
+    def _read_footer(self) -> Footer | None:
+        size = self.file.size
+        tail = self.file.read(max(0, size - FOOTER_SIZE), min(size, FOOTER_SIZE))
+        if tail[-8:] != MAGIC_BYTES or size < FOOTER_SIZE:
+            foreign = recognise(self.file)
+            fault = f"{size} bytes are too few for a table" if size < FOOTER_SIZE else "bad magic number"
+            if foreign is not None:
+                fault += f": it {foreign.fault}" + (f"; {foreign.remedy}" if foreign.remedy else "")
+            self._add("bad-footer" if size < FOOTER_SIZE else "bad-magic", fault, max(0, size - 8))
+            return None
+        try:
+            footer = Footer.decode(tail)
+        except CorruptionError as exc:
+            self._add("bad-footer", exc.fault, size - FOOTER_SIZE, FOOTER_SIZE)
+            return None
+        if footer.encode() != tail:
+            fault = "the footer holds more than two handles, zeros and the magic number"
+            self._add("bad-footer", fault, size - FOOTER_SIZE, FOOTER_SIZE)
+        return footer
+
+    def _check_metaindex(self, handle: BlockHandle) -> None:
+        contents = self._read_block(handle, "metaindex", raw_only=True)
+        if contents is not None and contents != _EMPTY_BLOCK:
+            self._add("bad-metaindex", "the metaindex is not empty", handle.offset, handle.size)
+
+    def _read_block(self, handle: BlockHandle, what: str, *, raw_only: bool = False) -> bytes | None:
+        """The contents of a block; None, and a problem, if they cannot be had."""
+        try:
+            block = fetch_block(self.file, handle)
+        except CorruptionError as exc:
+            self._add("bad-handle", f"{what}: {exc.fault}", handle.offset, handle.size)
+            return None
+        if not block.is_intact:
+            self._add("block-checksum", f"{what}: the checksum does not match", handle.offset, handle.size)
+            return None
+        try:
+            if raw_only and block.kind != RAW:
+                raise CorruptionError("it is compressed")
+            return block.expand()
+        except CorruptionError as exc:
+            self._add("block-compression", f"{what}: {exc.fault}", handle.offset, handle.size)
+            return None
+
+    def _read_index(self, index: bytes, handle: BlockHandle) -> None:
+        """Separators and handles of the data blocks."""
+        before: bytes | None = None
+        for separator, value in self._block_entries(index, handle, "index block"):
+            if before is not None and separator <= before:
+                self._add("bad-separator", "separators are not in increasing order", handle.offset)
+            before = separator
+            try:
+                block, end = BlockHandle.decode(value)
+            except CorruptionError:
+                self._add("bad-handle", "the place of a data block cannot be decoded", handle.offset)
+                self.complete = False
+                continue
+            if end != len(value) or block.encode() != value:
+                self._add(
+                    "bad-handle", "the place of a data block is not written as it should", handle.offset
+                )
+            self._separators.append(separator)
+            self._handles.append(block)
+        if not self._handles:
+            self._add("bad-block", "index block: it lists no data block", handle.offset, handle.size)
+
+    def _check_tiling(self, footer: Footer) -> None:
+        """Data blocks in their order, metaindex and index block have to follow each other without a gap."""
+        position = 0
+        for handle in (*self._handles, footer.metaindex_handle, footer.index_handle):
+            if handle.offset != position:
+                many = handle.offset - position
+                fault = f"{many} bytes are in no block" if many > 0 else "blocks overlap or are out of order"
+                self._add("block-tiling", fault, min(position, handle.offset), abs(many))
+            position = handle.offset + handle.size + BLOCK_TRAILER_SIZE
+        many = self.file.size - FOOTER_SIZE - position
+        if many > 0:
+            self._add("block-tiling", f"{many} bytes before the footer are in no block", position, many)
+
+    def entries(self, *, only_first: bool = False) -> Iterator[Entry]:
+        """The (key, value) pairs in the order stored; one block in memory at a time.
+
+        With `only_first`, of the first data block alone.
+        """
+        last: bytes | None = None
+        handles = self._handles[:1] if only_first else self._handles
+        budget = self.file.size
+        for number, handle in enumerate(handles):
+            budget -= handle.size
+            if budget < 0:
+                # Blocks that overlap, of which the tiling has told: reading them all could take for ever.
+                self.complete = False
+                return
+            block = self._read_block(handle, f"data block {number}")
+            if block is None:
+                self.complete = False
+                continue
+            first = True
+            for key, value in self._block_entries(block, handle, f"data block {number}"):
+                if first and number and key <= self._separators[number - 1]:
+                    self._misled(handle, f"block {number} begins before the separator in front of it")
+                first = False
+                if last is not None and key <= last:
+                    self._out_of_order(key, last, handle)
+                last = key
+                yield key, value
+            if first:
+                self._add("bad-block", f"data block {number} is empty", handle.offset, handle.size)
+            elif last is not None and last > self._separators[number]:
+                self._misled(handle, f"block {number} ends after the separator behind it")
+
+    def _misled(self, handle: BlockHandle, fault: str) -> None:
+        self._add("bad-separator", fault, handle.offset, handle.size)
+
+    def _out_of_order(self, key: bytes, last: bytes, handle: BlockHandle) -> None:
+        code, fault = "key-order", "it comes after a key that is greater"
+        if key == last:
+            code, fault = "duplicate-key", "it is there twice"
+        name = decode_name(key)
+        self._report.add(code, fault, tensor=name, file=self.file.path, offset=handle.offset)
+
+    def _block_entries(self, block: bytes, handle: BlockHandle, what: str) -> list[Entry]:
+        """The entries of a block, as many as can be decoded."""
+        view = memoryview(block)
+        try:
+            end, count = restart_array(block)
+        except CorruptionError as exc:
+            self._add("bad-block", f"{what}: {exc.fault}", handle.offset, handle.size)
+            self.complete = False
+            return []
+        restarts = [int.from_bytes(view[at : at + 4], "little") for at in range(end, end + 4 * count, 4)]
+        rising = all(a < b for a, b in pairwise(restarts))
+        if restarts[:1] == [0] and rising and (restarts[-1] < end or end == 0):
+            try:
+                # From restart to restart: each has to be where an entry begins, sharing nothing.
+                stops = [*restarts[1:], end]
+                intervals = (view[a:b] for a, b in zip(restarts, stops, strict=True))
+                return [entry for part in intervals for entry in iter_entries(part, 0, len(part))]
+            except CorruptionError:
+                pass
+        found: list[Entry] = []
+        try:
+            found.extend(iter_entries(view, 0, end))
+        except CorruptionError as exc:
+            fault = f"{what}: {exc.fault} (byte {exc.offset} of the block)"
+            self._add("bad-block", fault, handle.offset, handle.size)
+            self.complete = False
+        else:
+            self._add("bad-restarts", f"{what}: its restart points are wrong", handle.offset, handle.size)
+        return found
