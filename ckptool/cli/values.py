@@ -28,7 +28,13 @@ def as_text(
     With `elide`, long arrays are shortened as NumPy does, from `threshold` elements on,
     and lines wrapped. Otherwise everything is printed, a row a line. Digits are the
     shortest that read back as the same value, unless `precision` sets a number of them.
+    A scalar looks as Python prints it.
     """
+    if not values.ndim and precision is None and not suppress:
+        scalar: Any = values[()]
+        return repr(scalar) if isinstance(scalar, bytes) else str(scalar)
+    if precision is not None and values.dtype.isbuiltin == 2 and "int" not in values.dtype.name:
+        values = values.astype(np.float32)  # NumPy lays out no digits of ml_dtypes' types
     limit = threshold if threshold is not None else 1000
     return np.array2string(
         values,

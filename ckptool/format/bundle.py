@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import compress
 from typing import Literal, NamedTuple
 
-from ckptool.errors import CorruptionError, FileError, NotFoundError, UnsupportedError
+from ckptool.errors import CorruptionError, FileError, NotFoundError, RequestError, UnsupportedError
 from ckptool.format.dtypes import DType
 from ckptool.format.filenames import data_path, index_path
 from ckptool.format.index_scan import Head, scan_entry, scan_heads
@@ -195,6 +195,7 @@ class Bundle:
         self.prefix = prefix
         self.index_path = index_path(prefix)
         self._shards: dict[int, InputFile] = {}
+        self._closed = False
         self._known_heads: dict[bytes, Head | None] = {}
         self._index = _open_member(self.index_path, "no such checkpoint: the index is missing")
         try:
@@ -307,9 +308,11 @@ class Bundle:
         return data_path(self.prefix, shard_id, self.num_shards)
 
     def shard(self, shard_id: int) -> InputFile:
-        """A shard's file, opened once; NotFoundError if it is missing."""
+        """A shard's file, opened once; NotFoundError if it is missing, RequestError after `close`."""
         file = self._shards.get(shard_id)
         if file is None:
+            if self._closed:
+                raise RequestError("the reader has been closed", path=self.prefix)
             fault = f"shard {shard_id} of {self.num_shards} is missing"
             file = self._shards[shard_id] = _open_member(self.shard_path(shard_id), fault)
         return file
@@ -332,6 +335,7 @@ class Bundle:
 
     def close(self) -> None:
         """Close the index and all shards."""
+        self._closed = True
         self._index.close()
         while self._shards:
             self._shards.popitem()[1].close()

@@ -16,7 +16,7 @@ def resolve_index(index: Index, shape: Shape) -> tuple[Box, tuple[int | slice, .
     """The smallest region that holds what `index` selects, and the index to apply to that region.
 
     Integers, slices with any step and one Ellipsis, as NumPy defines them.
-    RequestError for too many indices or an integer out of bounds.
+    RequestError for too many indices, an integer out of bounds or a step of 0.
     """
     items = _expand(index, shape)
     start: list[int] = []
@@ -24,6 +24,8 @@ def resolve_index(index: Index, shape: Shape) -> tuple[Box, tuple[int | slice, .
     rest: list[int | slice] = []
     for dimension, (item, limit) in enumerate(zip(items, shape, strict=True)):
         if isinstance(item, slice):
+            if item.step == 0:
+                raise RequestError("the step of a slice cannot be 0")
             picked = range(*item.indices(limit))
             low, high = (min(picked[0], picked[-1]), max(picked[0], picked[-1]) + 1) if picked else (0, 0)
             rest.append(slice(None, None, picked.step))
@@ -57,10 +59,11 @@ def _expand(index: Index, shape: Shape) -> list[int | slice]:
 
 def parse_index(text: str) -> Index:
     """The inside of the brackets of `name[...]`: "0:3,:8", "...,-1"; RequestError if it is no basic index."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) > 1 and not parts[-1]:
+        del parts[-1]  # "0," is the index (0,)
     try:
-        return tuple(
-            _parse_item(part.strip()) for part in text.split(",") if part.strip() or text.count(",") == 0
-        )
+        return tuple(map(_parse_item, parts))
     except ValueError as exc:
         raise RequestError(
             f"[{text}] is no index", remedy="write it as NumPy does: [0:3], [...,-1], [::2,5]"

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ckptool.format.dtypes import DType
+from ckptool.format.names import encode_name
 from ckptool.format.shape import Shape
 from ckptool.model.info import TensorInfo
 from ckptool.model.reader import CheckpointReader
 from ckptool.ops.roles import find_roles
-from ckptool.ops.select import Selection, is_pattern, spellings
+from ckptool.ops.select import Selection
 
 SortKey = Literal["name", "size", "params", "offset"]
 
@@ -87,29 +88,22 @@ def list_heads(reader: CheckpointReader, selection: Selection) -> Iterator[tuple
     """Name, dtype and shape of the tensors of `selection`, in bytewise order of names, as they are read."""
     if selection.everything:
         return reader.heads()
-    if exact := _exact_names(reader, selection):
-        tensors = (reader.tensor(name) for name in exact if name in selection)
+    if (names := _names_meant(reader, selection)) is not None:
+        tensors = map(reader.tensor, names)
         return ((tensor.name, tensor.dtype, tensor.shape) for tensor in tensors)
     return (head for head in reader.heads() if head[0] in selection)
 
 
 def _chosen(reader: CheckpointReader, selection: Selection) -> Iterator[TensorInfo]:
-    if exact := _exact_names(reader, selection):
-        return (reader.tensor(name) for name in exact if name in selection)
+    if (names := _names_meant(reader, selection)) is not None:
+        return map(reader.tensor, names)
     return (tensor for tensor in reader.tensors() if tensor.name in selection)
 
 
-def _exact_names(reader: CheckpointReader, selection: Selection) -> list[str]:
-    """The names asked for, if every one is a tensor: looking them up saves reading the whole index."""
-    if selection.regexes or not selection.patterns:
-        return []
-    names: set[str] = set()
-    for pattern in selection.patterns:
-        # A name as printed and a wildcard may both mean more than one tensor.
-        if is_pattern(pattern) or len(spellings(pattern)) > 1 or not reader.has_tensor(pattern):
-            return []
-        names.add(pattern)
-    return sorted(names, key=lambda name: name.encode("utf-8", "surrogateescape"))
+def _names_meant(reader: CheckpointReader, selection: Selection) -> list[str] | None:
+    """The names chosen, if every pattern is one: looking them up saves reading the whole index."""
+    names = selection.prefer_names(reader.has_tensor)
+    return None if names is None else sorted({name for name in names if name in selection}, key=encode_name)
 
 
 _SORT_KEYS: dict[str, Callable[[TensorInfo], Any]] = {

@@ -45,7 +45,7 @@ def spellings(text: str) -> tuple[str, ...]:
 class Selection:
     """Names that match any of `patterns` or `regexes` (all, if there are none) and none of `exclude`.
 
-    A pattern may be a name as stored, or as printed. `unmatched` are the patterns and
+    A pattern may be a name as stored, or as printed (see `prefer_names`). `unmatched` are the patterns and
     expressions that no name has matched so far.
     """
 
@@ -60,6 +60,20 @@ class Selection:
         self._tests = [(p, _matcher(p)) for p in self.patterns]
         self._tests += [(text, compile_regex(text).search) for text in self.regexes]
         self._excluded = [_matcher(p) for p in self.exclude]
+
+    def prefer_names(self, exists: Callable[[str], bool]) -> list[str] | None:
+        """Let each pattern that is the name of a tensor, as stored or as printed, mean that one alone.
+
+        `exists` tells whether there is a tensor of a name. The names meant, if all
+        patterns are names, so that the others need not be looked through; else None.
+        """
+        names = []
+        for number, pattern in enumerate(self.patterns):
+            name = next(filter(exists, spellings(pattern)), None)
+            if name is not None:
+                self._tests[number] = (pattern, name.__eq__)
+                names.append(name)
+        return names if names and len(names) == len(self._tests) else None
 
     def __contains__(self, name: str) -> bool:
         chosen = not self._tests
