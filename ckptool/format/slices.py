@@ -18,6 +18,8 @@ from ckptool.wire.message import VARINT, as_int64, iter_fields, iter_messages, l
 from ckptool.wire.varint import take
 
 _RESERVED = re.compile(rb"[\x00\xff]")  # bytes that OrderedCode escapes inside strings
+_ESCAPED = re.compile(rb"\x00\xff|\xff\x00")
+_STORED_STRING = re.compile(rb"((?:[^\x00\xff]|\x00\xff|\xff\x00)*)\x00\x01")
 
 WHOLE = -1  # TensorSlice::kFullExtent
 
@@ -223,16 +225,7 @@ def _decode_signed(buf: bytes, pos: int) -> tuple[int, int]:
 
 
 def _decode_string(buf: bytes, pos: int) -> tuple[bytes, int]:
-    out = bytearray()
-    while True:
-        pair = take(buf, pos, 2)
-        if pair == b"\0\x01":
-            return bytes(out), pos + 2
-        if pair[0] in (0, 0xFF):
-            if pair not in (b"\0\xff", b"\xff\0"):
-                raise CorruptionError("bad escape in a slice key", offset=pos)
-            out.append(pair[0])
-            pos += 2
-        else:
-            out.append(pair[0])
-            pos += 1
+    found = _STORED_STRING.match(buf, pos)
+    if found is None:
+        raise CorruptionError("bad string in a slice key", offset=pos)
+    return _ESCAPED.sub(lambda pair: pair[0][:1], found[1]), found.end()
