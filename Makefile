@@ -42,6 +42,11 @@ help: ## list the targets
 	$(@D)/$(PIP_INSTALL) -c tests/tensorflow.txt -e '.[test]'
 	@touch $@
 
+.venv-bench/stamp: pyproject.toml
+	$(NEW_VENV)
+	$(@D)/$(PIP_INSTALL) -e '.[bench]'
+	@touch $@
+
 .venv-proto/stamp: Makefile
 	$(NEW_VENV)
 	$(@D)/$(PIP_INSTALL) $(PROTOC)
@@ -85,6 +90,10 @@ smoke: ## build the package, install it alone, and run it outside of the checkou
 	.venv-smoke/$(PIP_INSTALL) .
 	cd / && PATH="$(CURDIR)/.venv-smoke/bin:$$PATH" bash "$(CURDIR)/tools/smoke.sh" "$(CURDIR)/fixtures"
 
+.PHONY: bench
+bench: .venv-bench/stamp ## measure ckptool, its peers and its limits; 12 GB in TMPDIR
+	.venv-bench/bin/python -m bench $(ARGS)
+
 # What needs TensorFlow, or the compiler for Protocol Buffers
 
 .PHONY: fixtures
@@ -101,6 +110,6 @@ proto: .venv-proto/stamp ## generate the code for ckptool/format/proto/*.proto
 
 .PHONY: clean
 clean: ## remove the virtual environments and caches
-	rm -rf .venv .venv-oldest .venv-tensorflow .venv-proto .venv-smoke
+	rm -rf .venv .venv-oldest .venv-tensorflow .venv-bench .venv-proto .venv-smoke
 	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find ckptool tests tools fixtures -name __pycache__ -type d -prune -exec rm -rf {} +
+	find ckptool tests tools bench fixtures -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""How fast ckptool is: each job beside its peers and its limits, measured in turn (`make bench`)."""

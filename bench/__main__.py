@@ -1,0 +1,93 @@
+"""`python -m bench`: measure, print the table, write it into README.md."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import data, growth
+from bench.jobs import Job, jobs
+from bench.measure import BenchmarkError, Command, Sample, run_in_turn, trace_reads
+from bench.report import Row, failure, in_readme, markdown, plain, rows
+from bench.tools import Tools, machine
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+PICTURE = ROOT / "bench" / "growth.svg"
+TENSORFLOW = ROOT / ".venv-tensorflow" / "bin" / "python"
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "--only", metavar="TEXT", action="append", help="jobs with TEXT in their title; prints only"
+    )
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often each job is measured")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="where the data is kept")
+    parser.add_argument(
+        "--tensorflow", metavar="PYTHON", default=str(TENSORFLOW), help="a Python with TensorFlow"
+    )
+    parser.add_argument("--no-growth", action="store_true", help="leave the pictures as they are")
+    parser.add_argument("--remove", action="store_true", help="remove the data in the end")
+    return parser
+
+
+def measure(tools: Tools, job: Job, rounds: int | None) -> list[Row]:
+    """The job and all that it is compared with, in turn."""
+    peers = [against.command for against in job.against if isinstance(against.command, Command)]
+    commands = [job.command, *peers]
+    try:
+        taken = run_in_turn(commands, rounds or job.rounds)
+    except BenchmarkError as exc:
+        return [failure(job, exc)]
+    samples: dict[str, list[Sample]] = dict(zip([c.label for c in commands], taken, strict=True))
+    read = None
+    if job.data_read is not None and tools.strace is not None:
+        read = trace_reads(tools.strace, job.command, ".data-")
+    return rows(job, samples, read)
+
+
+def make(root: Path, tools: Tools, parts: Sequence[str]) -> None:
+    """Make the data in a process of its own: this one has to stay small (see bench.measure)."""
+    absent = {data.HDF5: not tools.h5py, data.SAFETENSORS: not tools.safetensors}
+    wanted = [part for part in dict.fromkeys(parts) if not absent.get(part)]
+    subprocess.run([tools.python, "-m", "bench.data", str(root), *wanted], cwd=ROOT, check=True)
+
+
+def main() -> int:
+    """Measure what there is; 1 if a target is not met."""
+    options = arguments().parse_args()
+    root: Path = options.data or Path(tempfile.gettempdir()) / "ckptool-bench"
+    scratch = root / "scratch"
+    tools = Tools.find(options.tensorflow)
+    chosen = [
+        job
+        for job in jobs(tools, root, scratch)
+        if not options.only or any(text in job.title for text in options.only)
+    ]
+    with_growth = not options.only and not options.no_growth
+    parts = [part for job in chosen for part in job.parts]
+    make(root, tools, parts + (growth.parts() if with_growth else []))
+    table: list[Row] = []
+    for job in chosen:
+        found = measure(tools, job, options.rounds)
+        table += found
+        print(*map(plain, found), sep="\n", file=sys.stderr, flush=True)
+    text = f"{machine()}.\n\n{markdown(table)}"
+    print(text)
+    if not options.only:
+        README.write_text(in_readme(README.read_text(encoding="utf-8"), text), encoding="utf-8")
+    if with_growth:
+        PICTURE.write_text(growth.growth(tools, root), encoding="utf-8")
+    shutil.rmtree(root if options.remove else scratch, ignore_errors=True)
+    return 1 if any(row.met is False for row in table) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

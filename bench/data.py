@@ -1,0 +1,209 @@
+"""What the benchmark works on, made with ckptool's own writer; run as `python -m bench.data FOLDER`.
+
+Each part is a folder of its own, in place only when it is complete; what is there is used again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+PREFIX = "model.ckpt-1000"
+
+BERT, CHANGED, EQUAL = "bert", "bert-changed", "bert-equal"
+FOUR, TENSORS = "four", "tensors-{}"
+DIRECTORY = "directory"
+SIZED = "megabytes-{}"
+HDF5, SAFETENSORS = "hdf5", "safetensors"
+
+MANY = (1_000, 10_000, 100_000, 1_000_000)
+MEGABYTES = (10, 100, 1_000, 4_000)
+CHECKPOINTS = 1_000
+
+_SHARDS = 10
+_SMALL = (2, 3)
+_CHANGED_EVERY = 3
+
+
+def bert_shapes() -> dict[str, tuple[int, ...]]:
+    """The variables of BERT-base: three embeddings, and twelve layers of sixteen."""
+    width, inner = 768, 3072
+    shapes: dict[str, tuple[int, ...]] = {
+        "bert/embeddings/word_embeddings": (30522, width),
+        "bert/embeddings/position_embeddings": (512, width),
+        "bert/embeddings/token_type_embeddings": (2, width),
+    }
+    dense = {
+        "attention/self/query": (width, width),
+        "attention/self/key": (width, width),
+        "attention/self/value": (width, width),
+        "attention/output/dense": (width, width),
+        "intermediate/dense": (width, inner),
+        "output/dense": (inner, width),
+    }
+    for layer in range(12):
+        scope = f"bert/encoder/layer_{layer}"
+        for name, shape in dense.items():
+            shapes[f"{scope}/{name}/kernel"] = shape
+            shapes[f"{scope}/{name}/bias"] = shape[1:]
+        for name in ("attention/output/LayerNorm", "output/LayerNorm"):
+            shapes[f"{scope}/{name}/gamma"] = shapes[f"{scope}/{name}/beta"] = (width,)
+    return shapes
+
+
+def with_adam(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Each variable followed by Adam's two moments of it."""
+    return {name + slot: shape for name, shape in shapes.items() for slot in ("", "/adam_m", "/adam_v")}
+
+
+def small_name(number: int) -> str:
+    """A name as deep models have them: `tower_3/block_0042/unit_017/weights/part_4217`."""
+    tower, block, unit = number % 10, number // 10 % 100, number // 1000
+    return f"tower_{tower}/block_{block:04d}/unit_{unit:03d}/weights/part_{number}"
+
+
+def prefix(root: Path, part: str) -> str:
+    """The prefix of the checkpoint in a part of the data."""
+    return str(root / part / PREFIX)
+
+
+def make(root: Path, parts: list[str]) -> None:
+    """Make those parts that are not there, each under another name until it is complete."""
+    for part in parts:
+        if not (root / part).exists():
+            print(f"making {part}", file=sys.stderr, flush=True)
+            unfinished = root / f"{part}.unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            _maker(root, part)(unfinished)
+            unfinished.rename(root / part)
+
+
+def _maker(root: Path, part: str) -> Callable[[Path], None]:
+    kind, _, count = part.rpartition("-")
+    if part in _MAKERS:
+        return lambda folder: _MAKERS[part](root, folder)
+    if kind == "tensors":
+        return lambda folder: _write_small(folder / PREFIX, int(count), _SHARDS)
+    if kind == "megabytes":
+        return lambda folder: _write_numbers(folder / PREFIX, _blocks(int(count)))
+    raise ValueError(f"no such part: {part}")
+
+
+def _random() -> np.random.Generator:
+    import numpy as np
+
+    return np.random.default_rng(20160509)
+
+
+def _write_numbers(path: Path, shapes: dict[str, tuple[int, ...]], changed_every: int = 0) -> None:
+    """Normally distributed float32; of the tensors, every so many has other values than without that."""
+    import numpy as np
+
+    from ckptool import CheckpointWriter
+
+    random = _random()
+    with CheckpointWriter(path) as writer:
+        for number, (name, shape) in enumerate(shapes.items()):
+            value = random.standard_normal(shape, np.float32)
+            if changed_every and number % changed_every == 0:
+                value *= np.float32(1.001)
+            writer.add(name, value)
+    _write_state(path.parent)
+
+
+def _blocks(megabytes: int) -> dict[str, tuple[int, ...]]:
+    return {f"layer_{number}/kernel": (1000, 250) for number in range(megabytes)}
+
+
+def _write_small(path: Path, count: int, shards: int) -> None:
+    import numpy as np
+
+    from ckptool import CheckpointWriter
+
+    value: npt.NDArray[Any] = np.arange(6, dtype=np.float32).reshape(_SMALL)
+    with CheckpointWriter(path, shards=shards) as writer:
+        for number in range(count):
+            value[0, 0] = number
+            writer.add(small_name(number), value, shard=number % shards)
+    _write_state(path.parent)
+
+
+def _write_state(folder: Path) -> None:
+    (folder / "checkpoint").write_text(
+        f'model_checkpoint_path: "{PREFIX}"\nall_model_checkpoint_paths: "{PREFIX}"\n', encoding="utf-8"
+    )
+
+
+def _write_equal(root: Path, folder: Path) -> None:
+    """The same checkpoint in another place; its bytes need no room of their own."""
+    make(root, [BERT])
+    for file in sorted((root / BERT).iterdir()):
+        os.link(file, folder / file.name)
+
+
+def _write_directory(folder: Path) -> None:
+    """Many checkpoints of one training run, all listed by the state file. Their bytes are alike."""
+    _write_small(folder / PREFIX, 4, 1)
+    files = [path for path in sorted(folder.iterdir()) if path.name.startswith(PREFIX)]
+    names = [f"model.ckpt-{step}" for step in range(100, 100 * (CHECKPOINTS + 1), 100)]
+    for name, file in itertools.product(names, files):
+        if name != PREFIX:
+            shutil.copyfile(file, folder / (name + file.name.removeprefix(PREFIX)))
+    lines = [f'all_model_checkpoint_paths: "{name}"\n' for name in names]
+    state = f'model_checkpoint_path: "{names[-1]}"\n' + "".join(lines)
+    (folder / "checkpoint").write_text(state, encoding="utf-8")
+
+
+def _tensors(path: str) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    from ckptool import load_checkpoint
+
+    with load_checkpoint(path) as reader:
+        for name in reader.get_variable_to_shape_map():
+            yield name, reader.get_tensor(name)
+
+
+def _write_hdf5(root: Path, folder: Path) -> None:
+    """The same tensors as datasets. In HDF5 nothing is below a dataset: slots get another name."""
+    import h5py
+
+    make(root, [BERT, CHANGED])
+    for part in (BERT, CHANGED):
+        with h5py.File(folder / f"{part}.h5", "w") as file:
+            for name, value in _tensors(prefix(root, part)):
+                file.create_dataset(name.replace("/adam", "_adam"), data=value)
+
+
+def _write_safetensors(root: Path, folder: Path) -> None:
+    from safetensors.numpy import save_file
+
+    make(root, [BERT])
+    save_file(dict(_tensors(prefix(root, BERT))), folder / f"{BERT}.safetensors")
+
+
+_MAKERS: dict[str, Callable[[Path, Path], None]] = {
+    BERT: lambda _root, folder: _write_numbers(folder / PREFIX, with_adam(bert_shapes())),
+    CHANGED: lambda _root, folder: _write_numbers(
+        folder / PREFIX, with_adam(bert_shapes()), changed_every=_CHANGED_EVERY
+    ),
+    EQUAL: _write_equal,
+    FOUR: lambda _root, folder: _write_small(folder / PREFIX, 4, 1),
+    DIRECTORY: lambda _root, folder: _write_directory(folder),
+    HDF5: _write_hdf5,
+    SAFETENSORS: _write_safetensors,
+}
+
+PARTS = (BERT, CHANGED, EQUAL, FOUR, *map(TENSORS.format, MANY), DIRECTORY, *map(SIZED.format, MEGABYTES))
+"""What can be made without any peer's library."""
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]), sys.argv[2:] or list(PARTS))

@@ -1,0 +1,270 @@
+"""The table of jobs: what ckptool does, what that is compared with, and how it should come out.
+
+A job of a command that ckptool does not have is left out; a peer that is not installed is
+named as such in the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import data
+from bench.measure import Command
+from bench.targets import GB, KB, MB, AtMost, Faster, Target
+from bench.tools import Missing, Tools
+
+_SHORT, _MEDIUM, _LONG = 15, 7, 5  # rounds
+
+# The largest tensor of the BERT checkpoint, 94 MB.
+_LARGE = "bert/embeddings/word_embeddings"
+
+
+@dataclass(frozen=True)
+class Against:
+    """Something that a job is compared with; without a target only for orientation."""
+
+    command: Command | Missing
+    target: Target | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing a user does.
+
+    Attributes:
+        title: as the table shows it.
+        command: how ckptool does it.
+        against: peers and limits.
+        parts: the data it needs.
+        rounds: how often all of it is measured.
+        memory: target for the peak, in bytes.
+        data_read: target for the bytes read of data shards.
+    """
+
+    title: str
+    command: Command
+    against: tuple[Against, ...]
+    parts: tuple[str, ...]
+    rounds: int = _MEDIUM
+    memory: int | None = None
+    data_read: int | None = None
+
+
+def jobs(tools: Tools, root: Path, scratch: Path) -> list[Job]:
+    """Every job that this version of ckptool can do. `scratch` is for what the jobs write."""
+    everything = [
+        *_starting(tools, root),
+        *_listing(tools, root),
+        *_reading(tools, root),
+        *_verifying(tools, root),
+        *_comparing(tools, root),
+        *_writing(tools, root, scratch),
+    ]
+    return [job for job in everything if _possible(tools, job)]
+
+
+def _possible(tools: Tools, job: Job) -> bool:
+    argv = job.command.argv
+    return argv[0] != tools.ckptool or argv[1] in tools.commands
+
+
+def _starting(tools: Tools, root: Path) -> Iterator[Job]:
+    yield Job(
+        "`latest`",
+        tools.run("latest", "latest", str(root / data.BERT)),
+        (Against(tools.python_code("import click"), AtMost(1.3)),),
+        (data.BERT,),
+        rounds=_SHORT,
+    )
+
+
+def _listing(tools: Tools, root: Path) -> Iterator[Job]:
+    bert = data.prefix(root, data.BERT)
+    yield Job(
+        "`ls`, 585 tensors",
+        tools.run("ls", "ls", bert),
+        (
+            Against(
+                tools.hdf5("`h5ls -r`", tools.h5ls, "-r", str(root / data.HDF5 / f"{data.BERT}.h5")),
+                AtMost(1),
+            ),
+            Against(tools.tf("TensorFlow `list_variables`", "list-tensorflow", bert), Faster(30)),
+        ),
+        (data.BERT, data.HDF5),
+        rounds=_SHORT,
+    )
+    small, large = (data.TENSORS.format(count) for count in (100_000, 1_000_000))
+    hundred_thousand = tools.run("`ls`, 100,000 tensors", "ls", data.prefix(root, small))
+    yield Job(
+        "`ls`, 100,000 tensors",
+        hundred_thousand,
+        (
+            Against(
+                tools.tf("TensorFlow `list_variables`", "list-tensorflow", data.prefix(root, small)),
+                Faster(8),
+            ),
+        ),
+        (small,),
+    )
+    yield Job(
+        "`ls`, 1,000,000 tensors",
+        tools.run("ls", "ls", data.prefix(root, large)),
+        (Against(hundred_thousand, AtMost(11)),),
+        (small, large),
+        rounds=_LONG,
+        memory=1 * GB,
+    )
+    yield Job(
+        "in process: open and shape map, 100,000 tensors",
+        tools.probe("shape map", "shapes-ckptool", data.prefix(root, small), reported=True),
+        (
+            Against(
+                tools.tf(
+                    "TensorFlow's C++ reader", "shapes-tensorflow", data.prefix(root, small), reported=True
+                ),
+                Faster(2.5),
+            ),
+        ),
+        (small,),
+    )
+
+
+def _reading(tools: Tools, root: Path) -> Iterator[Job]:
+    large = data.prefix(root, data.TENSORS.format(1_000_000))
+    yield Job(
+        "`show`, one small tensor out of 1,000,000",
+        tools.run("show", "show", large, data.small_name(471_100)),
+        (
+            Against(
+                tools.run(
+                    "`show`, one out of four", "show", data.prefix(root, data.FOUR), data.small_name(2)
+                ),
+                AtMost(1.2),
+            ),
+        ),
+        (data.TENSORS.format(1_000_000), data.FOUR),
+        rounds=_SHORT,
+    )
+    bert = data.prefix(root, data.BERT)
+    slice_of_large = f"{_LARGE}[0:3]"
+    yield Job(
+        "`show 'emb[0:3]' --no-verify`, of 94 MB",
+        tools.run("show", "show", bert, slice_of_large, "--no-verify"),
+        (Against(tools.run("the same with the checksum", "show", bert, slice_of_large)),),
+        (data.BERT,),
+        data_read=64 * KB,
+    )
+    safe = str(root / data.SAFETENSORS / f"{data.BERT}.safetensors")
+    safetensors = (
+        tools.probe("safetensors, which has no checksums", "tensors-safetensors", safe, reported=True)
+        if tools.safetensors
+        else Missing("safetensors", "safetensors is not installed")
+    )
+    yield Job(
+        "in process: all 585 tensors, 1.31 GB",
+        tools.probe("tensors", "tensors-ckptool", bert, reported=True),
+        (
+            Against(tools.tf("TensorFlow", "tensors-tensorflow", bert, reported=True), Faster(3)),
+            Against(safetensors),
+        ),
+        (data.BERT, data.SAFETENSORS),
+        rounds=_LONG,
+    )
+
+
+def _verifying(tools: Tools, root: Path) -> Iterator[Job]:
+    bert = data.prefix(root, data.BERT)
+    shard = f"{bert}.data-00000-of-00001"
+    verify = tools.run("`verify`", "verify", bert)
+    yield Job(
+        "`verify`, 1.31 GB",
+        verify,
+        (
+            Against(tools.probe("read and CRC-32C in two threads", "checksum", shard), Faster(0.7)),
+            Against(tools.probe("reading the file", "read", shard)),
+            Against(tools.tf("TensorFlow reading everything", "tensors-tensorflow", bert), Faster(25)),
+        ),
+        (data.BERT,),
+        rounds=_LONG,
+        memory=100 * MB,
+    )
+    if {"verify", "show --stats"} <= tools.commands:
+        yield Job(
+            "`show --stats`, all 585 tensors",
+            tools.run("show --stats", "show", "--stats", bert),
+            (Against(verify, AtMost(4)),),
+            (data.BERT,),
+            rounds=_LONG,
+            memory=150 * MB,
+        )
+
+
+def _comparing(tools: Tools, root: Path) -> Iterator[Job]:
+    a, changed, equal = (data.prefix(root, part) for part in (data.BERT, data.CHANGED, data.EQUAL))
+    files = [str(root / data.HDF5 / f"{part}.h5") for part in (data.BERT, data.CHANGED)]
+    h5diff = tools.hdf5("`h5diff -q`", tools.h5diff, "-q", *files, status=1)
+    parts = (data.BERT, data.CHANGED, data.HDF5)
+    yield Job(
+        "`diff -q`, every third tensor changed",
+        tools.run("diff -q", "diff", "-q", a, changed, status=1),
+        (Against(h5diff, Faster(10)),),
+        parts,
+        rounds=_LONG,
+    )
+    yield Job(
+        "`diff`, every third tensor changed, full statistics",
+        tools.run("diff", "diff", a, changed, status=1),
+        (Against(h5diff, Faster(5)),),
+        parts,
+        rounds=_LONG,
+        memory=150 * MB,
+    )
+    yield Job(
+        "`diff`, all 585 tensors equal",
+        tools.run("diff", "diff", a, equal),
+        (Against(tools.run("`ls` of one", "ls", a), AtMost(3)),),
+        (data.BERT, data.EQUAL),
+        rounds=_SHORT,
+    )
+
+
+def _writing(tools: Tools, root: Path, scratch: Path) -> Iterator[Job]:
+    bert = data.prefix(root, data.BERT)
+    out = scratch / "renamed"
+    fresh = (("rm", "-rf", str(out)), ("mkdir", "-p", str(out)))
+    renaming = ("rename", bert, "-o", str(out / data.PREFIX), "--add-prefix", "renamed/")
+    load_and_save = tools.tf(
+        "TensorFlow, load and save", "rename-tensorflow", bert, str(out / data.PREFIX), prepare=fresh
+    )
+    yield Job(
+        "`rename --link`, 1.31 GB",
+        tools.run("rename --link", *renaming, "--link", prepare=fresh),
+        (Against(load_and_save, Faster(30)),),
+        (data.BERT,),
+        rounds=_LONG,
+    )
+    copy = Command("`cp`", ("cp", f"{bert}.index", f"{bert}.data-00000-of-00001", str(out)), 0, fresh)
+    yield Job(
+        "`rename`, copying 1.31 GB",
+        tools.run("rename", *renaming, prepare=fresh),
+        (Against(copy, AtMost(1.2)),),
+        (data.BERT,),
+        rounds=_LONG,
+    )
+    folder = scratch / "pruned"
+    # Hard links: what is unlinked has to be there each time, its bytes need not.
+    linked = (("rm", "-rf", str(folder)), ("cp", "-al", str(root / data.DIRECTORY), str(folder)))
+    yield Job(
+        f"`prune --keep 5`, {data.CHECKPOINTS:,} checkpoints",
+        tools.run("prune", "prune", str(folder), "--keep", "5", prepare=linked),
+        (
+            Against(
+                tools.probe("start-up and bare unlinks", "unlink", str(folder), "5", prepare=linked),
+                AtMost(2),
+            ),
+        ),
+        (data.DIRECTORY,),
+        rounds=_LONG,
+    )

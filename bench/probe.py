@@ -1,0 +1,167 @@
+"""One thing to measure, done by ckptool, a peer or the bare machine; a script, `probe.py WHAT ARGUMENT...`.
+
+It runs in the environment of whoever does it, so nothing but the standard library is imported
+before it is known what to do. What is measured inside of the process prints its seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+_BUFFER = 1 << 20
+_REPEATED = 7
+
+
+def _print_seconds(work: Callable[[], object], times: int = 1) -> None:
+    """The median of the seconds that `work` takes; what it returns is dropped after the clock has stopped."""
+    taken = []
+    for _ in range(times):
+        begin = time.perf_counter()
+        result = work()
+        taken.append(time.perf_counter() - begin)
+        del result
+    print(median(taken))
+
+
+def shapes_ckptool(prefix: str) -> None:
+    """Open a checkpoint and map its names to shapes."""
+    from ckptool import CheckpointReader
+
+    def work() -> object:
+        with CheckpointReader(prefix) as reader:
+            return reader.get_variable_to_shape_map()
+
+    _print_seconds(work, _REPEATED)
+
+
+def shapes_tensorflow(prefix: str) -> None:
+    """The same with TensorFlow's reader, which is written in C++."""
+    import tensorflow as tf
+
+    _print_seconds(lambda: tf.train.load_checkpoint(prefix).get_variable_to_shape_map(), _REPEATED)
+
+
+def tensors_ckptool(prefix: str) -> None:
+    """All values of a checkpoint as arrays, each checked."""
+    import numpy as np
+
+    from ckptool import load_checkpoint
+
+    def work() -> dict[str, Any]:
+        with load_checkpoint(prefix) as reader:
+            return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+    np.empty(0)  # numpy is there before the clock starts, as it is with TensorFlow
+    _print_seconds(work)
+
+
+def tensors_tensorflow(prefix: str) -> None:
+    """All values of a checkpoint as arrays, each checked."""
+    import tensorflow as tf
+
+    def work() -> dict[str, Any]:
+        reader = tf.train.load_checkpoint(prefix)
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+    _print_seconds(work)
+
+
+def tensors_safetensors(path: str) -> None:
+    """All values of a safetensors file as arrays; that format has no checksums."""
+    from safetensors.numpy import load_file
+
+    _print_seconds(lambda: load_file(path))
+
+
+def list_tensorflow(prefix: str) -> None:
+    """What `ckptool ls` prints."""
+    import tensorflow as tf
+
+    for name, shape in tf.train.list_variables(prefix):
+        print(name, shape)
+
+
+def rename_tensorflow(prefix: str, output: str) -> None:
+    """Every tensor under another name: all are loaded and saved."""
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(prefix)
+    names = sorted(reader.get_variable_to_shape_map())
+    values = [reader.get_tensor(name) for name in names]
+    tf.raw_ops.SaveV2(
+        prefix=output,
+        tensor_names=[f"renamed/{name}" for name in names],
+        shape_and_slices=[""] * len(names),
+        tensors=values,
+    )
+
+
+def read(*paths: str) -> None:
+    """The bare reading of files through one buffer."""
+    buffer = bytearray(_BUFFER)
+    for path in paths:
+        with open(path, "rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+
+
+def checksum(*paths: str) -> None:
+    """The bare reading of files and CRC-32C of their bytes in two threads, each half of every file."""
+    from ckptool.wire.checksum import crc32c  # loads the compiled function alone, in 2 ms
+
+    def half(path: str, begin: int, end: int) -> None:
+        buffer = memoryview(bytearray(_BUFFER))
+        crc = 0
+        with open(path, "rb", buffering=0) as file:
+            file.seek(begin)
+            while begin < end and (count := file.readinto(buffer[: min(_BUFFER, end - begin)])):
+                crc = crc32c(buffer[:count], crc)
+                begin += count
+
+    for path in paths:
+        size = os.path.getsize(path)
+        threads = [
+            threading.Thread(target=half, args=(path, begin, end))
+            for begin, end in ((0, size // 2), (size // 2, size))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def unlink(folder: str, kept: str) -> None:
+    """The bare unlinking of all checkpoints in a folder but the last so many, after a tool's start."""
+    import click  # noqa: F401 - what starting a command line tool takes
+
+    prefixes = {name.rpartition(".")[0] for name in os.listdir(folder) if name.startswith("model.ckpt-")}
+    doomed = sorted(prefixes, key=lambda prefix: int(prefix.rpartition("-")[2]))[: -int(kept)]
+    for prefix in doomed:
+        os.unlink(f"{folder}/{prefix}.index")
+        os.unlink(f"{folder}/{prefix}.data-00000-of-00001")
+
+
+_PROBES: dict[str, Callable[..., None]] = {
+    probe.__name__.replace("_", "-"): probe
+    for probe in (
+        shapes_ckptool,
+        shapes_tensorflow,
+        tensors_ckptool,
+        tensors_tensorflow,
+        tensors_safetensors,
+        list_tensorflow,
+        rename_tensorflow,
+        read,
+        checksum,
+        unlink,
+    )
+}
+
+if __name__ == "__main__":
+    _PROBES[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,87 @@
+"""The results as a table in Markdown, and its place in README.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bench.jobs import Against, Job
+from bench.measure import BenchmarkError, Sample, median_peak, median_ratio, median_wall
+from bench.targets import human_size, human_time
+from bench.tools import Missing
+
+HEADINGS = ("job", "time", "peak", "against", "its time", "ratio", "target", "met")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `met` is None where there is no target, or nothing to hold it against."""
+
+    cells: tuple[str, ...]
+    met: bool | None = None
+
+
+def compare(against: Against, ours: Sequence[Sample], theirs: Sequence[Sample]) -> Row:
+    """The line for one peer or limit, without the job's own cells."""
+    ratio = median_ratio(ours, theirs)
+    name, time = against.command.label, human_time(median_wall(theirs))
+    if against.target is None:
+        return Row((name, time, f"{ratio:.2f} x its time", ""))
+    met = against.target.met(ratio)
+    return Row((name, time, against.target.figure(ratio), against.target.text()), met)
+
+
+def rows(job: Job, samples: dict[str, list[Sample]], data_read: int | None = None) -> list[Row]:
+    """The lines of a job; `samples` by label, those of peers that were not measured are absent."""
+    ours = samples[job.command.label]
+    found = []
+    for against in job.against:
+        if isinstance(against.command, Missing):
+            found.append(Row((against.command.label, "", f"skipped: {against.command.why}", "")))
+        else:
+            found.append(compare(against, ours, samples[against.command.label]))
+    peak = median_peak(ours)
+    if job.memory is not None:
+        limit = f"under {human_size(job.memory)}"
+        found.append(Row(("peak memory", "", human_size(peak), limit), peak < job.memory))
+    if job.data_read is not None and data_read is not None:
+        limit = f"under {human_size(job.data_read)}"
+        found.append(
+            Row(("bytes read of the data", "", human_size(data_read), limit), data_read < job.data_read)
+        )
+    own = (job.title, human_time(median_wall(ours)), human_size(peak))
+    return [
+        Row((*(own if number == 0 else ("", "", "")), *row.cells), row.met)
+        for number, row in enumerate(found)
+    ]
+
+
+def failure(job: Job, exc: BenchmarkError) -> Row:
+    """The line of a job that could not be measured."""
+    return Row((job.title, "", "", "", "", f"failed: {' '.join(str(exc).split())}", ""), met=False)
+
+
+def plain(row: Row) -> str:
+    """The line as it is shown while the measuring goes on."""
+    verdict = {None: [], True: ["met"], False: ["NOT MET"]}[row.met]
+    return " | ".join([cell for cell in row.cells if cell] + verdict)
+
+
+def markdown(table: Iterable[Row]) -> str:
+    """The table; what is not met stands out."""
+    words = {None: "", True: "yes", False: "**no**"}
+    lines: list[tuple[str, ...]] = [HEADINGS, ("---", "---:", "---:", "---", "---:", "---", "---", "---")]
+    lines += [(*row.cells, words[row.met]) for row in table]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+_PLACE = re.compile(r"(?<=<!-- bench -->\n).*?(?=<!-- /bench -->)", re.DOTALL)
+
+
+def in_readme(readme: str, text: str) -> str:
+    """`readme` with `text` between its markers; ValueError if there are none."""
+    result, count = _PLACE.subn(lambda _: text, readme)
+    if count != 1:
+        raise ValueError("README.md has no place for the results: <!-- bench --> ... <!-- /bench -->")
+    return result
