@@ -7,12 +7,14 @@ import time
 
 import click
 
-from ckptool.cli.options import common_options
+from ckptool.cli.options import Duration, common_options
 from ckptool.cli.output import Column, Output, field_text, human_bytes
 from ckptool.errors import RequestError
 from ckptool.format.filenames import split_step
 from ckptool.format.names import printable
 from ckptool.ops.latest import LatestResult, ListedCheckpoint, latest_listed, latest_scanned
+from ckptool.ops.repoint import StateChange, fix_state, set_latest
+from ckptool.ops.wait import wait_for_latest
 
 
 @click.command()
@@ -23,33 +25,93 @@ from ckptool.ops.latest import LatestResult, ListedCheckpoint, latest_listed, la
 @click.option("--scan", is_flag=True, help="Go by the files on the disk instead of the state file.")
 @click.option("--step", "step_only", is_flag=True, help="Print only the step.")
 @click.option("--latest-filename", metavar="NAME", help="The state file's name, if it is not 'checkpoint'.")
+@click.option("--wait", is_flag=True, help="Wait until there is a complete one.")
+@click.option("--timeout", type=Duration(), metavar="TIME", help="Give up waiting after TIME (90, 30m, 2h).")
+@click.option("--newer-than", metavar="PREFIX", help="Wait for another one than PREFIX.")
+@click.option(
+    "--set", "new_latest", metavar="PREFIX|STEP", help="Point the state file at another complete checkpoint."
+)
+@click.option("--fix", is_flag=True, help="Make moved paths relative, and drop entries without files.")
 @common_options
 def command(
-    directory: str, every: bool, scan: bool, step_only: bool, latest_filename: str | None, output: Output
+    directory: str,
+    every: bool,
+    scan: bool,
+    step_only: bool,
+    latest_filename: str | None,
+    wait: bool,
+    timeout: float | None,
+    newer_than: str | None,
+    new_latest: str | None,
+    fix: bool,
+    output: Output,
 ) -> int:
     """Print the prefix of the newest checkpoint in a directory.
 
     What the file 'checkpoint' in DIR (by default the current directory) names, as
     tf.train.latest_checkpoint returns it; the index and every shard must be there at full
-    length. With --scan, the highest step on the disk of the same base name.
+    length. With --scan, the highest step on the disk of the same base name. --set and
+    --fix change that file, and print what changed.
 
     \b
     Examples:
         ckptool ls "$(ckptool latest train/)"
         ckptool latest train/ --all
+        ckptool latest train/ --wait --newer-than train/model.ckpt-1000 --timeout 2h
+        ckptool latest train/ --set 1000
 
     \b
     Exit codes:
-        0  it is printed
-        1  there is none; nothing is printed
+        0  it is printed, or changed
+        1  there is none, or no new one in time; nothing is printed
         2  it is incomplete, the state file is unreadable, or there is no such directory
     """
-    query = latest_scanned if scan else latest_listed
-    result = query(directory, latest_filename, every=every or output.json)
+    _check_options(
+        wait, timeout, newer_than, change=new_latest is not None or fix, other=every or scan or step_only
+    )
+    if new_latest is not None and fix:
+        raise click.UsageError("--set and --fix exclude each other")
+    if new_latest is not None:
+        return _print_changes(
+            set_latest(directory, new_latest, latest_filename), directory, latest_filename, output
+        )
+    if fix:
+        return _print_changes(fix_state(directory, latest_filename), directory, latest_filename, output)
+    every_one = every or output.json
+    if wait:
+        result, problem = wait_for_latest(
+            directory,
+            latest_filename,
+            newer_than=newer_than,
+            timeout=timeout,
+            scan=scan,
+            every=every_one,
+            sleep=time.sleep,
+            clock=time.monotonic,
+        )
+        if result is None:
+            output.note(f"{directory}: no new checkpoint in time{f' ({problem})' if problem else ''}")
+            return 1
+    else:
+        result = (latest_scanned if scan else latest_listed)(directory, latest_filename, every=every_one)
+    return _print_result(result, output, every=every, step_only=step_only)
+
+
+def _check_options(
+    wait: bool, timeout: float | None, newer_than: str | None, *, change: bool, other: bool
+) -> None:
+    """Usage errors for options that mean nothing together."""
+    if not wait and (timeout is not None or newer_than is not None):
+        raise click.UsageError("--timeout and --newer-than need --wait")
+    if change and (wait or other):
+        raise click.UsageError("--set and --fix go with none of --all, --scan, --step and --wait")
+
+
+def _print_result(result: LatestResult, output: Output, *, every: bool, step_only: bool) -> int:
     for note in result.notes:
         output.note(note)
     if output.json:
-        _print_json(result, output)
+        output.document("latest", _document(result))
     elif step_only:
         _print_steps(result, output, every=every)
     elif every:
@@ -57,6 +119,26 @@ def command(
     elif result.latest is not None:
         _print_prefix(result.latest, output)
     return _exit_code(result, every=every, step_only=step_only, output=output)
+
+
+def _print_changes(
+    changes: tuple[StateChange, ...], directory: str, latest_filename: str | None, output: Output
+) -> int:
+    if output.json:
+        result = latest_listed(directory, latest_filename)
+        output.document("latest", {**_document(result), "changes": changes})
+    elif output.terminal:
+        for change in changes:
+            output.text(printable(_sentence(change)) + "\n")
+    else:
+        output.lines([c.change, c.before or "", c.after or ""] for c in changes)
+    if not changes:
+        output.remark(f"{directory}: nothing to change")
+    return 0
+
+
+def _sentence(change: StateChange) -> str:
+    return f"{change.change}: " + " -> ".join(path for path in (change.before, change.after) if path is not None)
 
 
 def _exit_code(result: LatestResult, *, every: bool, step_only: bool, output: Output) -> int:
@@ -90,10 +172,9 @@ def _print_steps(result: LatestResult, output: Output, *, every: bool) -> None:
     output.lines((str(step),) for step in steps if step is not None)
 
 
-def _print_json(result: LatestResult, output: Output) -> None:
+def _document(result: LatestResult) -> dict[str, object]:
     checkpoints = [dict(zip(_KEYS, _values(checkpoint), strict=True)) for checkpoint in result.checkpoints]
-    fields = {"directory": result.directory, "latest": result.latest, "checkpoints": checkpoints}
-    output.document("latest", fields)
+    return {"directory": result.directory, "latest": result.latest, "checkpoints": checkpoints}
 
 
 _KEYS = ("checkpoint", "step", "timestamp", "bytes", "complete", "listed")

@@ -1,0 +1,174 @@
+"""Changing what a state file says: pointing it at another checkpoint, mending what moved or went."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ckptool.errors import CorruptionError, NoCheckpointError, NotFoundError, RequestError
+from ckptool.format.filenames import index_path, last_component, recorded_name, split_step
+from ckptool.format.state import CheckpointState, format_state
+from ckptool.model.completeness import inspect
+from ckptool.model.discovery import FoundCheckpoint, discover
+from ckptool.model.location import split_path
+from ckptool.model.state_entries import StateEntry, name_in_directory, state_entries, with_entries
+from ckptool.model.statefile import Resolved, find_state, resolve_recorded, state_path
+from ckptool.wire.changes import same_place
+from ckptool.wire.files import modified_time, replace_file
+
+_NAMES_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class StateChange:
+    """One change to a state file.
+
+    Attributes:
+        change: `latest`: another checkpoint is the newest; `added`: one is listed that was
+            not; `relative`: a path was moved with its directory; `dropped`: an entry had no
+            files.
+        before, after: paths as recorded; None where there is none.
+    """
+
+    change: Literal["latest", "added", "relative", "dropped"]
+    before: str | None
+    after: str | None
+
+
+def set_latest(directory: str, wanted: str, latest_filename: str | None = None) -> tuple[StateChange, ...]:
+    """Make another complete checkpoint in `directory` the newest of its state file.
+
+    `wanted` is its prefix, one of its files, or its step. It is listed last, as the newest
+    is; all others stay, with their times. A state file that is missing or cannot be read is
+    written anew and lists just this one.
+
+    Raises:
+        NotFoundError: there is no such checkpoint, or it is incomplete.
+        RequestError: several have that step.
+        FileError: the operating system refused.
+    """
+    found = [c for c in discover(directory) if c.is_checkpoint]
+    chosen = _wanted(directory, found, wanted, latest_filename)
+    missing = chosen.missing or inspect(chosen.location(directory)).missing
+    if missing:
+        raise NotFoundError(
+            f"is not complete: {'; '.join(missing)}", path=os.path.join(directory, chosen.name)
+        )
+    path, name = state_path(directory, latest_filename), chosen.name
+    try:
+        state = find_state(directory, latest_filename)
+    except CorruptionError:
+        state = None
+    if state is None:
+        replace_file(path, format_state(CheckpointState(name, (name,))))
+        return (StateChange("latest", None, name),)
+    entries = state_entries(state)
+    own = [entry for entry in entries if name_in_directory(entry.path, (name,))]
+    others = [entry for entry in entries if entry not in own]
+    new = StateEntry(name, next((entry.time for entry in reversed(own)), None))
+    times = {c.name: c.mtime for c in found}
+    after = with_entries(state, name, [*others, new], lambda p: times.get(last_component(p), 0.0))
+    if after != state:
+        replace_file(path, format_state(after))
+    changes = []
+    if name_in_directory(state.model_checkpoint_path, (name,)) is None:
+        changes.append(StateChange("latest", state.model_checkpoint_path, name))
+    changes += [StateChange("relative", entry.path, name) for entry in own if entry.path != name]
+    if not own:
+        changes.append(StateChange("added", None, name))
+    return tuple(changes)
+
+
+def _wanted(
+    directory: str, found: Sequence[FoundCheckpoint], wanted: str, latest_filename: str | None
+) -> FoundCheckpoint:
+    place, name = split_path(wanted)
+    inside = not place or same_place(wanted, os.path.join(directory, name))
+    if inside:
+        named = [c for c in found if name == c.name] or [c for c in found if name in c.files]
+        if named:
+            # Of two formats under one name, readers take V2.
+            return max(named, key=lambda c: c.format)
+    if wanted.isdecimal():
+        return _of_step(directory, [c for c in found if c.step == int(wanted)], wanted, latest_filename)
+    raise NotFoundError(
+        f"no checkpoint {wanted} in this directory" if inside else f"{wanted} is in another directory",
+        path=directory,
+        remedy="'ckptool latest --scan --all' lists those there are",
+    )
+
+
+def _of_step(
+    directory: str, found: Sequence[FoundCheckpoint], step: str, latest_filename: str | None
+) -> FoundCheckpoint:
+    """The checkpoint with that step: the one whose base name the state file uses, or the only one."""
+    if len(found) > 1:
+        try:
+            state = find_state(directory, latest_filename)
+        except CorruptionError:
+            state = None
+        base = None if state is None else split_step(recorded_name(state.model_checkpoint_path)).base
+        found = [c for c in found if c.base == base] or found
+    if not found:
+        raise NotFoundError(
+            f"no checkpoint of step {step}",
+            path=directory,
+            remedy="'ckptool latest --scan --all' lists those there are",
+        )
+    if len(found) > 1:
+        names = ", ".join(c.name for c in found[:_NAMES_SHOWN])
+        raise RequestError(
+            f"several checkpoints have step {step}: {names}", path=directory, remedy="name one"
+        )
+    return found[0]
+
+
+def fix_state(directory: str, latest_filename: str | None = None) -> tuple[StateChange, ...]:
+    """Mend a state file: moved paths become relative, entries without files go.
+
+    A path has moved if nothing is where it leads, but a checkpoint of its last component
+    is in `directory`.
+
+    Raises:
+        NoCheckpointError: there is no state file.
+        NotFoundError: the newest checkpoint itself has no files; nothing is changed.
+        CorruptionError: the state file cannot be read.
+    """
+    path = state_path(directory, latest_filename)
+    state = find_state(directory, latest_filename)
+    if state is None:
+        raise NoCheckpointError("there is no such file to fix", path=path)
+    changes: list[StateChange] = []
+    resolved = {entry.path: resolve_recorded(directory, entry.path) for entry in state_entries(state)}
+    latest = state.model_checkpoint_path
+    if not resolved[latest].found:
+        raise NotFoundError(
+            f"names {latest}, but there are no files of that name",
+            path=path,
+            remedy="nothing was changed; --set points it at another checkpoint",
+        )
+    entries: dict[str, StateEntry] = {}
+    for entry in state_entries(state):
+        place = resolved[entry.path]
+        new = _recorded(entry.path, place)
+        if not place.found:
+            changes.append(StateChange("dropped", entry.path, None))
+            continue
+        if place.moved:
+            changes.append(StateChange("relative", entry.path, new))
+        entries.pop(new, None)
+        entries[new] = StateEntry(new, entry.time)
+    if changes:
+        newest = _recorded(latest, resolved[latest])
+        times = {
+            _recorded(p, place): modified_time(index_path(place.prefix)) for p, place in resolved.items()
+        }
+        after = with_entries(state, newest, entries.values(), lambda p: times.get(p) or 0.0)
+        replace_file(path, format_state(after))
+    return tuple(changes)
+
+
+def _recorded(path: str, resolved: Resolved) -> str:
+    return recorded_name(path) if resolved.moved else path
