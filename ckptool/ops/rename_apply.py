@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ckptool.errors import FileError, NotFoundError, RequestError
 from ckptool.format.bundle import HEADER_KEY, Bundle, BundleEntry, BundleHeader
@@ -103,7 +103,7 @@ def _in_place(
         files = stack.enter_context(Replacement(location.prefix))
         bundle = stack.enter_context(closing(Bundle(location.prefix)))
         if files.finished_from is not None:
-            done = _already_done(files.finished_from, bundle, rules, slots)
+            done = _already_done(files.finished_from, bundle, rules)
             files.finish()
             if done is not None:
                 return RenameResult.of(location.prefix, location.prefix, done, options)
@@ -116,11 +116,15 @@ def _in_place(
         return work.result(location.prefix, options)
 
 
-def _already_done(old: str, bundle: Bundle, rules: Rules, slots: frozenset[str]) -> RenamePlan | None:
+def _already_done(old: str, bundle: Bundle, rules: Rules) -> RenamePlan | None:
     """The plan of an interrupted run, if the same rules made this index from the one at `old`."""
     before, now = read_entries(old), entries_of(bundle.table)
     try:
-        plan = plan_rename(before.names, rules, slots or frozenset(before.names) - set(now.names))
+        slots: frozenset[str] = frozenset()
+        if rules.drop_slots:  # what is a slot was decided then: those that are gone
+            kept, present = plan_rename(before.names, replace(rules, drop_slots=False)), set(now.names)
+            slots = frozenset(name for name, new in kept.names.items() if new not in present)
+        plan = plan_rename(before.names, rules, slots)
         made = sorted(new for _, new in before.renamed(plan))
     except (RequestError, NotFoundError):
         return None

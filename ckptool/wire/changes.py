@@ -101,7 +101,8 @@ def claim_output(path: str) -> OutputFile | None:
             if not os.path.lexists(path) or not os.path.samestat(os.fstat(fd), os.lstat(path)):
                 continue
             if writable:
-                os.ftruncate(fd, 0)
+                if os.fstat(fd).st_size:
+                    os.ftruncate(fd, 0)
                 return file
             os.unlink(path)
 

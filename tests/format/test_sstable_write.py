@@ -6,7 +6,7 @@ from bisect import bisect_left
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckptool import RequestError
@@ -61,6 +61,7 @@ def test_there_are_tables_of_several_blocks():
 keys = st.binary(max_size=6) | st.text("ab/", max_size=9).map(str.encode)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.dictionaries(keys, st.binary(max_size=300), max_size=60))
 def test_what_is_written_is_read(tmp_path_factory, entries):
     table = read(written(sorted(entries.items())), tmp_path_factory.mktemp("t") / "table")

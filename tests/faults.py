@@ -1,0 +1,100 @@
+"""A file system that fails, or stops for good, at a chosen call.
+
+Every call that changes anything on the disk goes through `os` and `fcntl` in two modules;
+here they are given stand-ins that count those calls. What a killed process would no
+longer do, `stop` does not do either: after it, every such call raises `Stopped` at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ckptool.wire import changes, files
+
+CHANGES = {
+    "copy_file_range", "fchmod", "fsync", "ftruncate", "link", "mkdir", "replace", "rmdir", "unlink", "write",
+}  # fmt: skip
+
+
+class Stopped(BaseException):
+    """The process was killed here."""
+
+
+class Disk:
+    """Counts changes; at number `at` (from 0) the call fails with `error`, or the process stops there.
+
+    `half` stops after the call instead of before it, and lets a write write half.
+    """
+
+    def __init__(self, at: int = -1, error: int | None = None, *, half: bool = False) -> None:
+        self.calls: list[str] = []
+        self.stopped = False
+        self._at, self._error, self._half = at, error, half
+        self._created: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        original = getattr(os, name)
+        if name == "open":
+            return self._open
+        if name == "fsync":  # counted, but nobody pulls the plug
+            original = _nothing
+        return self._counted(name, original) if name in CHANGES else original
+
+    def _open(self, path: str, flags: int, mode: int = 0o777) -> int:
+        if not flags & os.O_CREAT:
+            return os.open(path, flags, mode)
+        self._created.append(self._counted("create", os.open)(path, flags, mode))
+        return self._created[-1]
+
+    def _stop(self) -> None:
+        self.stopped = True
+        # The locks of a process end with it.
+        for fd in self._created:
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_UN)
+
+    def _counted(self, name: str, function: Any) -> Any:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            if self.stopped:
+                raise Stopped
+            self.calls.append(name)
+            if len(self.calls) - 1 != self._at:
+                return function(*arguments, **keywords)
+            if self._error is not None:
+                raise OSError(self._error, os.strerror(self._error))
+            if self._half:
+                if name == "write":
+                    fd, data = arguments
+                    arguments = fd, data[: len(data) // 2]
+                with contextlib.suppress(OSError):
+                    result = function(*arguments, **keywords)
+                    if name == "create":
+                        self._created.append(result)
+            self._stop()
+            raise Stopped
+
+        return call
+
+
+def _nothing(_fd: int) -> None:
+    """As fast as fsync is on a disk that is never asked what it wrote."""
+
+
+@contextlib.contextmanager
+def disk(at: int = -1, error: int | None = None, *, half: bool = False) -> Iterator[Disk]:
+    """Run the block on such a disk."""
+    stand_in = Disk(at, error, half=half)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(changes, "os", stand_in)
+        patch.setattr(files, "os", stand_in)
+        yield stand_in
+
+
+ERRORS = [errno.ENOSPC, errno.EIO, errno.EACCES]

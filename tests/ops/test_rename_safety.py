@@ -1,0 +1,273 @@
+"""Killed or refused at any change on the disk, a rename leaves the input whole and no half output."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import ckptool
+from ckptool import FileError, load_checkpoint, rename_checkpoint, save_checkpoint
+from ckptool.model.completeness import inspect
+from ckptool.model.locate import locate, locate_prefix
+from tests.faults import ERRORS, Stopped, disk
+from tests.ops.test_rename import contents, copy_of, names
+from tests.oracle import FIXTURES, digest
+
+GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+
+SOURCES = {
+    "meta": FIXTURES / "tutorial-w1-w2" / "my_test_model",
+    "shards": FIXTURES / "sharded" / "model.ckpt-42",
+    "objects": FIXTURES / "object-slots" / "slots",
+    "v1": FIXTURES / "v1-single" / "model.ckpt",
+}
+
+# How -> (source, options, OUT exists before)
+FORMS: dict[str, tuple[str, dict, bool]] = {
+    "copy": ("meta", {}, False),
+    "link": ("shards", {"link": True}, False),
+    "objects": ("objects", {}, False),
+    "pack": ("objects", {"drop_slots": True}, False),
+    "force": ("meta", {"force": True}, True),
+    "force-link": ("objects", {"force": True, "link": True}, True),
+    "convert": ("v1", {"force": True}, True),
+    "in-place": ("meta", {"in_place": True}, False),
+    "in-place-shards": ("shards", {"in_place": True}, False),
+    "in-place-objects": ("objects", {"in_place": True}, False),
+    "in-place-drop": ("objects", {"in_place": True, "drop_slots": True}, False),
+}
+
+
+class Case:
+    """One form of rename in a directory of its own, with everything that can be asked about it."""
+
+    def __init__(self, form: str, directory: Path) -> None:
+        source, self.options, self.replaces = FORMS[form]
+        directory.mkdir()
+        (directory / "in").mkdir()
+        (directory / "out").mkdir()
+        self.directory = directory
+        self.source = copy_of(SOURCES[source], directory / "in")
+        self.in_place = "in_place" in self.options
+        self.out = self.source if self.in_place else str(directory / "out" / "m")
+        if self.replaces:
+            save_checkpoint(self.out, {"older": 1})
+            (directory / "out" / "checkpoint").unlink()
+            (directory / "out" / "m.meta").write_bytes(b"older graph")
+            if "link" in self.options:  # the same files under both prefixes
+                rename_checkpoint(self.source, self.out, add_prefix="y/", force=True, link=True)
+        self.before = contents(directory / "in")
+        self.old_values = self.values(self.source)
+        self.older = set(names(self.out)) if self.replaces else set()
+
+    def values(self, prefix: str) -> dict[str, str]:
+        with load_checkpoint(prefix) as reader:
+            return {n: digest(reader.get_tensor(n)) for n, _, _ in reader.heads() if n != GRAPH}
+
+    def run(self) -> ckptool.RenameResult:
+        return rename_checkpoint(
+            self.source, None if self.in_place else self.out, add_prefix="x/", **self.options
+        )
+
+    @property
+    def expected(self) -> dict[str, str]:
+        dropping = "drop_slots" in self.options
+        kept = {n: d for n, d in self.old_values.items() if not (dropping and "OPTIMIZER_SLOT" in n)}
+        return {f"x/{name}": value for name, value in kept.items()}
+
+    def check_whole(self) -> str:
+        """Which checkpoint is there now: old, new or none; fails if it is anything but whole."""
+        if not self.in_place:
+            assert contents(self.directory / "in") == self.before
+        if not Path(self.out + ".index").exists():
+            assert not self.in_place
+            return "none"
+        location = locate_prefix(self.out)
+        assert location is not None
+        assert not inspect(location).missing
+        found = self.values(self.out)
+        if found == self.expected:
+            return "new"
+        if self.in_place:
+            assert found == self.old_values
+        else:
+            assert set(found) | {GRAPH} == self.older | {GRAPH}
+        return "old"
+
+    def check_done(self, wanted: dict[str, bytes]) -> None:
+        """Everything is as after an undisturbed run, and nothing else is there."""
+        assert self.check_whole() == "new"
+        assert self.files() == wanted
+
+    def complete(self, wanted: dict[str, bytes]) -> None:
+        """The same command again does what is left to do, unless nothing is."""
+        if self.check_whole() != "new" or (self.in_place and self.files() != wanted):
+            with disk():
+                self.run()
+        self.check_done(wanted)
+
+    def files(self) -> dict[str, bytes]:
+        found = contents(self.directory)
+        return {str(path.relative_to(self.directory)): data for path, data in found.items()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """form -> (the changes that it makes, the files that are there after it)."""
+    root, known = tmp_path_factory.mktemp("undisturbed"), {}
+
+    def of(form: str) -> tuple[list[str], dict[str, bytes]]:
+        if form not in known:
+            case = Case(form, root / form)
+            with disk() as counted:
+                case.run()
+            known[form] = counted.calls, case.files()
+            assert case.check_whole() == "new"
+        return known[form]
+
+    return of
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("half", [False, True], ids=["before", "after"])
+def test_killed_at_each_change(form, half, undisturbed, tmp_path):
+    changes, wanted = undisturbed(form)
+    states = []
+    for at in range(len(changes)):
+        case = Case(form, tmp_path / str(at))
+        with disk(at, half=half), pytest.raises(Stopped):
+            case.run()
+        states.append(case.check_whole())
+        case.complete(wanted)
+        shutil.rmtree(case.directory)
+    order = ["old" if case.in_place or case.replaces else "none", "none", "new"]
+    assert [
+        state for state, following in zip(states, [*states[1:], None], strict=True) if state != following
+    ] in (
+        order,
+        [order[0], "new"],
+        order[:2],
+        order[:1],
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_refused_at_each_change(form, undisturbed, tmp_path):
+    changes, wanted = undisturbed(form)
+    for at in range(len(changes)):
+        case = Case(form, tmp_path / str(at))
+        before = case.files()
+        with disk(at, ERRORS[at % len(ERRORS)]) as counted:
+            try:
+                case.run()
+            except FileError:
+                state = case.check_whole()
+            else:
+                # Sharing blocks, links and copies by the kernel have something to fall back on.
+                assert counted.calls[at] in ("copy_file_range", "link", "create")
+                state = "new"
+        if state != "new" and not case.replaces:
+            assert case.files() == before
+        case.complete(wanted)
+        shutil.rmtree(case.directory)
+
+
+@pytest.mark.parametrize("form", ["copy", "in-place-objects"])
+def test_a_full_disk_stays_full(form, undisturbed, tmp_path, monkeypatch):
+    """Nothing more can be written from the first failure on; removing works."""
+    case = Case(form, tmp_path / "case")
+    before = case.files()
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with disk() as stand_in:
+        monkeypatch.setattr(stand_in, "write", full, raising=False)
+        monkeypatch.setattr(stand_in, "copy_file_range", full, raising=False)
+        with pytest.raises(FileError, match="No space left"):
+            case.run()
+    assert case.files() == before
+
+
+def test_a_directory_that_cannot_be_written_to(tmp_path):
+    case = Case("copy", tmp_path / "case")
+    before = case.files()
+    for at in range(3):  # the first file is refused, whatever call comes first
+        with disk(at, 13), pytest.raises(FileError):
+            case.run()
+        assert case.files() == before
+    with pytest.raises(FileError):
+        rename_checkpoint(case.source, str(tmp_path / "no" / "such" / "m"))
+
+
+@pytest.mark.parametrize("form", ["copy", "force", "in-place-objects"])
+def test_killed_for_real(form, undisturbed, tmp_path):
+    """SIGKILL at several moments of a process of its own, then the same command again."""
+    _, wanted = undisturbed(form)
+    arguments = ["--add-prefix", "x/", *(f"--{o.replace('_', '-')}" for o in FORMS[form][1])]
+    for number, delay in enumerate((0.0, 0.01, 0.03)):
+        case = Case(form, tmp_path / str(number))
+        target = [] if case.in_place else ["-o", case.out]
+        command = [sys.executable, "-c", SLOW, "rename", case.source, *target, *arguments]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout is not None
+            process.stdout.readline()  # it has begun to change the disk
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+        assert case.check_whole() in ("old", "none", "new")
+        case.complete(wanted)
+
+
+# Says when it makes its first change, and takes its time between any two.
+SLOW = """
+import os, sys, time
+from ckptool.cli import main
+from ckptool.wire import changes, files
+
+class Slow:
+    def __getattr__(self, name):
+        if name in ("fsync", "replace", "link", "unlink"):
+            print("begun", flush=True)
+            time.sleep(0.004)
+        return getattr(os, name)
+
+changes.os = files.os = Slow()
+main()
+"""
+
+
+def test_two_at_a_time(tmp_path):
+    case = Case("copy", tmp_path / "case")
+    with ckptool.CheckpointWriter(case.out) as writer:
+        with pytest.raises(ckptool.RequestError, match="another process"):
+            case.run()
+        writer.add("first", 1)
+    assert names(case.out) == ["first"]
+    assert locate(case.source).format == "V2"
+
+
+def test_an_interrupted_rename_does_not_hinder_another(tmp_path):
+    """Other rules than those that were interrupted: what was begun is undone, or done, first."""
+    for at in range(100):
+        case = Case("in-place-objects", tmp_path / str(at))
+        with disk(at) as counted:
+            try:
+                case.run()
+            except Stopped:
+                pass
+            else:
+                assert len(counted.calls) <= at
+                break
+        state = case.check_whole()
+        rename_checkpoint(case.source, None, add_prefix="z/", in_place=True)
+        first = "z/x/" if state == "new" else "z/"
+        assert set(names(case.out)) == {GRAPH, *(first + name for name in case.old_values)}
+        assert not [p for p in os.listdir(case.directory / "in") if "tempstate" in p]
+    assert at > 20
