@@ -6,6 +6,7 @@ import click
 
 from ckptool.cli.options import checkpoint_argument, common_options
 from ckptool.cli.output import Column, Output
+from ckptool.cli.progress import progress
 from ckptool.cli.resolve import resolve
 from ckptool.ops.rename import Rules
 from ckptool.ops.rename_apply import apply_rename
@@ -96,7 +97,9 @@ def command(
         add_prefix=add_prefix,
     )
     options = Options(in_place, link, force, keys_only, not no_meta, dry_run)
-    result = apply_rename(location, target, rules, options)
+    # Shards that are copied or packed, and nothing of them is counted that is only linked.
+    with progress("copying") as advance:
+        result = apply_rename(location, target, rules, options, advance)
     for sentence in result.notes:
         output.note(sentence)
     _report(result, output)
