@@ -13,6 +13,8 @@ import ckptool
 
 ROOT = Path(__file__).resolve().parent.parent
 TUTORIAL = str(ROOT / "fixtures" / "tutorial-w1-w2")
+# Without a graph file, and with no graph of objects to change, only the index is looked at.
+RENAME = ("rename", TUTORIAL, "-o", "out", "--no-meta", "--add-prefix", "x/", "--dry-run")
 MAIN = "from ckptool.cli import main; main()"
 
 
@@ -39,8 +41,9 @@ def loaded_by(code: str, *arguments: str) -> set[str]:
         (MAIN, ("--version",), {"rich", "numpy", "google.protobuf"}),
         (MAIN, ("latest", TUTORIAL), {"rich", "numpy", "google.protobuf"}),
         (MAIN, ("ls", TUTORIAL), {"rich", "numpy"}),
+        (MAIN, RENAME, {"rich", "numpy", "google.protobuf"}),
     ],
-    ids=["import", "version", "latest", "ls"],
+    ids=["import", "version", "latest", "ls", "rename"],
 )
 def test_loads_no_more_than_needed(code, arguments, absent):
     loaded = loaded_by(code, *arguments)

@@ -18,7 +18,6 @@ from ckptool.model.inplace import Replacement
 from ckptool.model.locate import locate
 from ckptool.model.location import Location
 from ckptool.model.publish import Publication
-from ckptool.model.reader import CheckpointReader
 from ckptool.model.staging import Advance
 from ckptool.ops.rename import RenamePlan, Rules, plan_rename
 from ckptool.ops.rename_check import check_request
@@ -27,7 +26,6 @@ from ckptool.ops.rename_graphs import GraphFile, graph_file_for, new_object_grap
 from ckptool.ops.rename_index import IndexEntries, entries_of, read_entries
 from ckptool.ops.rename_layout import ShardPlan, keep_shards, pack_shards, with_other_count
 from ckptool.ops.rename_result import Options, RenameResult
-from ckptool.ops.roles import find_roles
 from ckptool.wire.files import StrPath, file_size
 
 _GRAPH_KEY = encode_name(OBJECT_GRAPH_KEY)
@@ -92,6 +90,10 @@ def apply_rename(
 
 
 def _slots(location: Location) -> frozenset[str]:
+    # What finds roles costs a pure rename more than all else that it imports.
+    from ckptool.model.reader import CheckpointReader
+    from ckptool.ops.roles import find_roles
+
     with CheckpointReader(location) as reader:
         return frozenset(name for name, role in find_roles(reader).items() if role == "slot")
 
