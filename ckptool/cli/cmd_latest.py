@@ -138,7 +138,9 @@ def _print_changes(
 
 
 def _sentence(change: StateChange) -> str:
-    return f"{change.change}: " + " -> ".join(path for path in (change.before, change.after) if path is not None)
+    return f"{change.change}: " + " -> ".join(
+        path for path in (change.before, change.after) if path is not None
+    )
 
 
 def _exit_code(result: LatestResult, *, every: bool, step_only: bool, output: Output) -> int:

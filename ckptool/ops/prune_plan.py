@@ -133,7 +133,6 @@ def plan_prune(
     policy.check()
     directory = _Directory(candidates, state, now)
     reasons: list[list[str]] = [_always(directory, c, policy) for c in directory.candidates]
-    unmatched = _pin(directory, policy.pins, reasons)
     hours = _HourRule(directory, policy.keep_every_hours)
     for base, group in directory.groups.items():
         if policy.only is not None and base != policy.only:
@@ -144,6 +143,8 @@ def plan_prune(
         hours.decide(base, counted[: max(0, len(counted) - (policy.keep or 0))], reasons)
         if counted and not any(reasons[i] for i in counted):
             _add(reasons, counted[-1:], "the last of its name")
+    # Last: what is pinned takes nobody's place.
+    unmatched = _pin(directory, policy.pins, reasons)
     decisions = tuple(_decisions(directory, reasons, policy))
     first, last = _states(directory, decisions, hours, elsewhere)
     plan = Plan(decisions, first, last, unmatched)
@@ -292,8 +293,7 @@ class _HourRule:
         preserved = self._before if served else 0.0
         for number in older:
             name, time = self._directory.candidates[number].found.name, self._directory.times[number]
-            archived = self._continued and time <= self._before
-            if archived and (served or name not in self._directory.listed):
+            if self._continued and time <= self._before:
                 reasons[number].append("archived before")
                 if served:
                     continue
