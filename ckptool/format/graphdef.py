@@ -119,7 +119,7 @@ def _attr(node: NodeDef, defaults: Mapping[str, AttrValue], name: str) -> AttrVa
 
 def shortest_float(value: float) -> float:
     """A float32 that protobuf gives as a double, with the shortest digits that mean the same float32."""
-    for digits in range(6, 9):
+    for digits in range(1, 9):
         rounded = float(f"{value:.{digits}g}")
         with contextlib.suppress(OverflowError):  # the largest float32, rounded up
             if struct.pack("<f", rounded) == struct.pack("<f", value):

@@ -1,0 +1,80 @@
+"""MetaGraphs made by hand, written where a command finds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from ckptool.format.proto.meta_graph_pb2 import MetaGraphDef
+from ckptool.format.proto.object_graph_pb2 import TrackableObjectGraph
+from ckptool.model.graphs import Graph, find_graphs, read_graphs
+from ckptool.wire.checksum import crc32c, mask
+from tests.tables import bundle_index, entry
+
+
+def meta(text: str) -> MetaGraphDef:
+    """A MetaGraphDef from its text form."""
+    return text_format.Parse(text, MetaGraphDef())
+
+
+def graph(directory: Path, text: str | MetaGraphDef) -> Graph:
+    """The graph read back from a file."""
+    message = meta(text) if isinstance(text, str) else text
+    path = directory / "model.meta"
+    path.write_bytes(message.SerializeToString())
+    (found,) = read_graphs(find_graphs(path))
+    return found
+
+
+def saver_text(keys: list[str], variables: list[str] | None = None) -> str:
+    """A graph with variables and a Saver that has these keys for them."""
+    variables = keys if variables is None else variables
+    names = " ".join(f"string_val: {key!r}" for key in keys)
+    tensor = f"tensor {{ dtype: DT_STRING tensor_shape {{ dim {{ size: {len(keys)} }} }} {names} }}"
+    nodes = [
+        f"node {{ name: '{name}' op: 'VariableV2' attr {{ key: 'dtype' value {{ type: DT_FLOAT }} }} }}"
+        for name in variables
+    ]
+    for kind in ("SaveV2", "RestoreV2"):
+        nodes.append(
+            f"node {{ name: 'save/{kind}/tensor_names' op: 'Const'"
+            f" attr {{ key: 'value' value {{ {tensor} }} }} }}"
+        )
+        data = "".join(f" input: '{name}'" for name in variables) if kind == "SaveV2" else ""
+        nodes.append(
+            f"node {{ name: 'save/{kind}' op: '{kind}' input: 'save/Const'"
+            f" input: 'save/{kind}/tensor_names' input: 'save/{kind}/shapes'{data} }}"
+        )
+    return f"""
+        graph_def {{ {" ".join(nodes)}
+          node {{ name: "save/done" op: "Identity" input: "save/Const" input: "^save/SaveV2" }}
+          node {{ name: "save/restore_all" op: "NoOp" input: "^save/RestoreV2" }}
+        }}
+        saver_def {{ filename_tensor_name: "save/Const:0" save_tensor_name: "save/done:0"
+          restore_op_name: "save/restore_all" max_to_keep: 5 keep_checkpoint_every_n_hours: 0.1 version: V2 }}
+    """
+
+
+def checkpoint(prefix: Path, keys: list[str], objects: TrackableObjectGraph | None = None) -> None:
+    """A checkpoint of scalars, with an object graph if one is given."""
+    data = bytes(4 * len(keys))
+    entries = {key.encode(): entry(size=4, offset=4 * i) for i, key in enumerate(keys)}
+    if objects is not None:
+        # A string tensor: lengths, the masked checksum of these, the strings (tensor_bundle.cc).
+        value = objects.SerializeToString()
+        size = len(value)
+        lengths = b""
+        while size >= 0x80:
+            lengths += bytes((size & 0x7F | 0x80,))
+            size >>= 7
+        lengths += bytes((size,))
+        checked = len(value).to_bytes(4, "little")
+        checksum = mask(crc32c(checked)).to_bytes(4, "little")
+        stored = lengths + checksum + value
+        entries[b"_CHECKPOINTABLE_OBJECT_GRAPH"] = entry(
+            dtype=7, offset=len(data), size=len(stored), crc=crc32c(checked + checksum + value)
+        )
+        data += stored
+    prefix.with_name(prefix.name + ".index").write_bytes(bundle_index(entries))
+    prefix.with_name(prefix.name + ".data-00000-of-00001").write_bytes(data)
