@@ -7,6 +7,7 @@ third of that. What is cut off can be read up to the cut.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from array import array
 from collections.abc import Iterator, Sequence
@@ -44,33 +45,47 @@ class StoredGraph:
     cut: int | None = None
 
 
-def read_meta_graph(data: bytes) -> StoredGraph:
-    """The contents of a .meta file, binary or text.
+def read_meta_graph(data: bytes, path: str | None = None) -> StoredGraph:
+    """The contents of a .meta file, binary or text; errors, also those of its nodes, name it `path`.
 
     Raises:
         CorruptionError: neither; or so much cut off that nothing is left.
     """
-    if _is_text(data):
-        return _from_message(parse_meta_graph(data))
-    graph = _split(data, 0, len(data))
-    if graph.cut is not None and not graph.nodes and not graph.header.ByteSize():
-        raise CorruptionError("not a MetaGraphDef: damaged or truncated", offset=graph.cut)
-    return graph
+    with _naming(path, "MetaGraphDef"):
+        if _is_text(data):
+            return _from_message(parse_meta_graph(data))
+        graph = _split(data, 0, len(data), path)
+        if graph.cut is not None and not graph.nodes and not graph.header.ByteSize():
+            raise CorruptionError("damaged or truncated", offset=graph.cut)
+        return graph
 
 
-def read_saved_model(data: bytes) -> list[StoredGraph]:
+def read_saved_model(data: bytes, path: str | None = None) -> list[StoredGraph]:
     """The MetaGraphs of a saved_model.pb or saved_model.pbtxt; CorruptionError as in `read_meta_graph`."""
-    if _is_text(data):
-        return list(map(_from_message, parse_saved_model(data).meta_graphs))
-    found, cut = [], None
-    for one in _fields(data, 0, len(data)):
-        if one.number == _META_GRAPHS and one.is_message:
-            graph = _split(data, one.begin, min(one.end, len(data)))
-            found.append(replace(graph, cut=graph.cut or one.cut))
-        cut = one.cut
-    if cut is not None and not any(graph.nodes for graph in found):
-        raise CorruptionError("not a SavedModel: damaged or truncated", offset=cut)
-    return found
+    with _naming(path, "SavedModel"):
+        if _is_text(data):
+            return list(map(_from_message, parse_saved_model(data).meta_graphs))
+        found, cut = [], None
+        for one in _fields(data, 0, len(data)):
+            if one.number == _META_GRAPHS and one.is_message:
+                graph = _split(data, one.begin, min(one.end, len(data)), path)
+                found.append(replace(graph, cut=graph.cut or one.cut))
+            cut = one.cut
+        if cut is not None and not any(graph.nodes for graph in found):
+            raise CorruptionError("damaged or truncated", offset=cut)
+        return found
+
+
+@contextlib.contextmanager
+def _naming(path: str | None, kind: str) -> Iterator[None]:
+    """Errors inside name the file, and say what it should have been."""
+    try:
+        yield
+    except CorruptionError as exc:
+        exc.path = path
+        if not exc.fault.startswith("not a "):
+            exc.fault = f"not a {kind}: {exc.fault}"
+        raise
 
 
 def _from_message(message: MetaGraphDef) -> StoredGraph:
@@ -90,9 +105,10 @@ class StoredNodes(Sequence[NodeDef]):
     A node that is none raises CorruptionError with its offset in the file.
     """
 
-    def __init__(self, data: bytes) -> None:
-        """No nodes yet; `data` is the whole file."""
+    def __init__(self, data: bytes, path: str | None = None) -> None:
+        """No nodes yet; `data` is the whole file, `path` its name for errors."""
         self._data = data
+        self._path = path
         self._begins = array("Q")
         self._ends = array("Q")
 
@@ -120,7 +136,7 @@ class StoredNodes(Sequence[NodeDef]):
         try:
             return parse_binary(self._data[begin:end], NodeDef())
         except CorruptionError as exc:
-            exc.offset = begin
+            exc.offset, exc.path = begin, self._path
             raise
 
 
@@ -185,8 +201,8 @@ class _Parts:
     cut: int | None = None
 
 
-def _split(data: bytes, begin: int, end: int) -> StoredGraph:
-    parts = _Parts(StoredNodes(data))
+def _split(data: bytes, begin: int, end: int, path: str | None) -> StoredGraph:
+    parts = _Parts(StoredNodes(data, path))
     for one in _fields(data, begin, end):
         if one.number == _GRAPH_DEF and one.is_message:
             _split_nodes(data, one.begin, min(one.end, end), parts)

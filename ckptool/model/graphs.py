@@ -176,10 +176,8 @@ def read_graphs(source: GraphSource) -> list[Graph]:
     from ckptool.format.graph_stream import read_meta_graph, read_saved_model
 
     data, saved_model = _contents(source)
-    try:
-        graphs = read_saved_model(data) if saved_model else [read_meta_graph(data)]
-    except CorruptionError as exc:
-        raise exc.locate(path=source.path, base=0 if exc.offset is not None else None) from exc
+    path = source.path
+    graphs = read_saved_model(data, path) if saved_model else [read_meta_graph(data, path)]
     return [Graph(source, graph) for graph in graphs]
 
 

@@ -1,0 +1,345 @@
+"""`ckptool graph`: sections, names, tags, exit codes, what is damaged and what is hostile."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ckptool.cli.graph_text import attribute_text
+from ckptool.cli.output import Output
+from ckptool.format.proto.meta_graph_pb2 import MetaGraphDef, SavedModel
+from ckptool.format.proto.object_graph_pb2 import TrackableObjectGraph
+from ckptool.ops.graph_ops import const_value
+from tests.cli.runner import run
+from tests.ops.graphs import checkpoint, graph, meta, saver_text
+from tests.oracle import FIXTURES
+
+TUTORIAL = FIXTURES / "tutorial-placeholders"
+PREFIX = TUTORIAL / "my_test_model-1000"
+SECTIONS = ("ops", "placeholders", "variables", "saver", "collections", "signatures", "objects", "check")
+
+
+def document(*args: str | Path, code: int = 0) -> dict[str, Any]:
+    result = run("graph", *args, "--json")
+    assert result.exit_code == code, result.stderr
+    loaded: dict[str, Any] = json.loads(result.stdout)
+    assert loaded["schema"] == "ckptool.graph/1"
+    return loaded
+
+
+def lines(*args: str | Path, code: int = 0) -> list[list[str]]:
+    result = run("graph", *args)
+    assert result.exit_code == code, result.stderr
+    return [line.split("\t") for line in result.stdout.splitlines()]
+
+
+def terminal(*args: str | Path, columns: int = 80) -> str:
+    """What a terminal of that width shows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Output, "terminal", property(lambda _: True))
+        patch.setenv("COLUMNS", str(columns))
+        result = run("graph", *args)
+    return result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    "name", [TUTORIAL, PREFIX, f"{PREFIX}.meta", f"{PREFIX}.index", f"{PREFIX}.data-00000-of-00001"]
+)
+def test_every_form_of_a_name(name):
+    assert document(name)["source"] == f"{PREFIX}.meta"
+
+
+@pytest.mark.parametrize(
+    "name", ["saved-model", "saved-model/saved_model.pb", "saved-model/variables/variables"]
+)
+def test_every_form_of_a_saved_model(name):
+    found = document(FIXTURES / name)
+    assert found["source"] == str(FIXTURES / "saved-model" / "saved_model.pb")
+    assert found["tags"] == ["serve"]
+
+
+def test_what_a_shell_makes_of_a_star():
+    result = run("graph", *sorted(TUTORIAL.glob("my_test_model-1000.*"))[::-1], "--placeholders")
+    assert (result.exit_code, result.stdout) == (0, "w1\tfloat32\tunknown\nw2\tfloat32\tunknown\n")
+    assert result.stderr.count("taken for no name") == 2
+
+
+def test_the_summary_as_json():
+    found = document(PREFIX)
+    assert list(found) == [
+        "schema", "source", "tensorflow_version", "producer", "tags", "op_count", "op_types", "functions",
+        "placeholders", "placeholders_with_default", "variables", "saver", "collections", "signatures",
+    ]  # fmt: skip
+    assert found["op_count"] == 21
+    assert found["placeholders"][0] == {"name": "w1", "dtype": "float32", "shape": None}
+    assert found["variables"] == [
+        {"name": "bias", "dtype": "float32", "shape": [], "trainable": True, "key": "bias"}
+    ]
+    assert found["saver"]["save_keys"] == ["bias"]
+    assert found["collections"]["variables"]["values"][0]["variable_name"] == "bias:0"
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_section_as_json(name):
+    found = document(FIXTURES / "saved-model", f"--{name}")
+    head = ["schema", "source", "tensorflow_version", "producer", "tags", "op_count"]
+    rest = [name, "placeholders_with_default"] if name == "placeholders" else [name]
+    assert list(found) == head + rest
+
+
+def test_ops_as_json():
+    ops = document(PREFIX, "--ops")["ops"]
+    assert len(ops) == 21
+    assert all(list(op) == ["name", "op", "inputs", "device", "attrs"] for op in ops)
+    by_name = {op["name"]: op for op in ops}
+    assert by_name["op_to_restore"]["inputs"] == ["Add:0", "bias/read:0"]
+    value = by_name["bias/initial_value"]["attrs"]["value"]
+    assert value == {"dtype": "float32", "shape": [], "values": 2.0}
+    (op,) = document(PREFIX, "w1:0")["ops"]
+    assert op["outputs"] == [{"name": "w1:0", "dtype": "float32", "shape": None, "consumers": ["Add"]}]
+    assert document(PREFIX, "--check")["check"] == {"missing_in_index": [], "not_in_saver": [], "near": {}}
+
+
+def test_sections_in_a_pipe():
+    assert lines(PREFIX, "--variables") == [["bias", "float32", "[]", "true", "bias"]]
+    assert lines(FIXTURES / "saved-model", "--signatures")[1:] == [
+        ["serving_default", "tensorflow/serving/predict", side, key, tensor, "float32", "[?,3]"]
+        for side, key, tensor in (
+            ("inputs", "x", "serving_default_x:0"),
+            ("outputs", "y", "StatefulPartitionedCall:0"),
+        )
+    ]
+    assert ["train_op", "node_list", "", "Adam"] in lines(FIXTURES / "optimizer-slots", "--collections")
+    assert ["max_to_keep", "5"] in lines(PREFIX, "--saver")
+    several = lines(PREFIX, "--variables", "--placeholders")
+    assert several[0] == ["placeholders", "w1", "float32", "unknown"]
+    assert several[-1][0] == "variables"
+    assert lines(FIXTURES / "object-slots")[1][:7] == ["1", "0", "net", "1", "", "false", "false"]
+    assert ["op_types", "Mul", "1"] in lines(PREFIX)
+
+
+def several_graphs(directory: Path) -> Path:
+    model = SavedModel(saved_model_schema_version=1)
+    for tags in (["serve"], ["serve", "gpu"]):
+        one = model.meta_graphs.add()
+        one.CopyFrom(meta(saver_text(["a"])))
+        one.meta_info_def.tags.extend(tags)
+    (directory / "saved_model.pb").write_bytes(model.SerializeToString())
+    return directory
+
+
+def test_several_graphs_are_chosen_by_tags(tmp_path):
+    model = several_graphs(tmp_path)
+    found = document(model, "--variables", "--ops")
+    assert list(found) == ["schema", "source", "graphs"]
+    assert [one["tags"] for one in found["graphs"]] == [["serve"], ["serve", "gpu"]]
+    assert [len(one["ops"]) for one in found["graphs"]] == [7, 7]
+    assert document(model, "--tags", "gpu,serve")["tags"] == ["serve", "gpu"]
+    assert lines(model, "--variables")[1][0] == "serve,gpu"
+    result = run("graph", model, "--tags", "tpu")
+    assert result.exit_code == 2
+    assert "there are: serve; serve,gpu" in result.stderr
+    result = run("graph", model, "--dot")
+    assert (result.exit_code, "--tags chooses" in result.stderr) == (2, True)
+    assert run("graph", model, "--dot", "--tags", "serve").stdout.startswith("digraph {\n")
+    text = terminal(model, "--variables")
+    assert "serve, gpu:" in text
+
+
+def test_check_answers_with_its_exit_code(tmp_path):
+    checkpoint(tmp_path / "model", ["dense/kernel", "other"])
+    graph(tmp_path, saver_text(["net/dense/kernel"]))
+    assert lines(tmp_path / "model", "--check", code=1) == [
+        ["missing_in_index", "net/dense/kernel", "dense/kernel"],
+        ["not_in_saver", "dense/kernel", ""],
+        ["not_in_saver", "other", ""],
+    ]
+    text = terminal(tmp_path / "model", "--check")
+    assert "missing in the checkpoint: net/dense/kernel; did you mean dense/kernel?" in text
+    assert "no others" in terminal(PREFIX, "--check")
+    assert run("graph", PREFIX, "--check").exit_code == 0
+
+
+def test_dot():
+    result = run("graph", PREFIX, "--dot")
+    assert result.exit_code == 0
+    assert '  "Add" -> "op_to_restore";\n' in result.stdout
+    assert '"Add"' not in run("graph", PREFIX, "--dot", "w?").stdout
+    for other in ("--json", "--saver"):
+        result = run("graph", PREFIX, "--dot", other)
+        assert (result.exit_code, "exclude each other" in result.stderr) == (2, True)
+    assert run("graph", FIXTURES / "object-slots", "--dot").exit_code == 2
+
+
+FAULTS = {
+    "no such op": ([PREFIX, "op_to_restor"], "did you mean op_to_restore?"),
+    "no such op listed": ([PREFIX, "--ops", "nothing*"], "no op matches nothing*"),
+    "no such file": ([TUTORIAL / "nothing"], "no such checkpoint"),
+    "no meta": ([FIXTURES / "object-slots/slots", "--variables"], "has no .meta, and so no variables"),
+    "no object graph": ([PREFIX, "--objects"], "has no object graph"),
+    "neither": ([FIXTURES / "no-meta"], "neither a .meta nor an object graph"),
+}
+
+
+@pytest.mark.parametrize(("args", "words"), FAULTS.values(), ids=FAULTS)
+def test_faults(args, words):
+    result = run("graph", *args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_graph_may_stand_alone(tmp_path):
+    (tmp_path / "model.meta").write_bytes(Path(f"{PREFIX}.meta").read_bytes())
+    for name in ("model", "model.meta"):
+        assert lines(tmp_path / name, "--placeholders")[0][0] == "w1"
+    result = run("graph", tmp_path / "model", "--check")
+    assert result.exit_code == 2
+    assert "other files are not here" in result.stderr
+
+
+def test_what_was_cut_off_is_shown_up_to_the_cut(tmp_path):
+    data = Path(f"{PREFIX}.meta").read_bytes()
+    short = tmp_path / "short.meta"
+    short.write_bytes(data[: len(data) * 2 // 3])
+    result = run("graph", short, "--placeholders")
+    assert (result.exit_code, result.stdout) == (2, "w1\tfloat32\tunknown\nw2\tfloat32\tunknown\n")
+    assert f"{short}: cut off at byte " in result.stderr
+    assert run("graph", short, "--dot").exit_code == 2
+
+
+BROKEN = {
+    "empty": (b"", "is empty"),
+    "zeros": (bytes(500), "zeros"),
+    "page": (b"<!DOCTYPE html><html>", "HTML"),
+    "text": (b"no graph at all\n", "not a MetaGraphDef"),
+    "garbage": (bytes(range(1, 200)), "not a MetaGraphDef"),
+    "gzip": (b"\x1f\x8b\x08\x00" + bytes(50), "gzip"),
+    "invalid name": (b"\x12\x05\x0a\x03\x0a\x01\xff", "not a NodeDef"),
+}
+
+
+@pytest.mark.parametrize(("data", "words"), BROKEN.values(), ids=BROKEN)
+def test_broken_files(tmp_path, data, words):
+    path = tmp_path / "broken.meta"
+    path.write_bytes(data)
+    result = run("graph", path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"ckptool: error: {path}: ")
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+NAME = "a\x1b[31m\u202e[red]b\tc"
+PRINTED = r"a\x1b[31m\u202e[red]b\tc"
+
+
+def hostile(directory: Path) -> Path:
+    message = meta(saver_text(["k"]))
+    message.graph_def.node.add(name=NAME, op=NAME, device=NAME, input=[NAME]).attr[NAME].s = NAME.encode()
+    message.graph_def.node.add(name="x", op="Placeholder").attr["dtype"].type = 99  # type: ignore[assignment]
+    message.meta_info_def.tensorflow_version = NAME
+    message.meta_info_def.tags.append(NAME)
+    message.collection_def[NAME].node_list.value.append(NAME)
+    message.signature_def[NAME].inputs[NAME].name = NAME
+    message.graph_def.library.function.add().signature.name = NAME
+    graph(directory, message)
+    objects = TrackableObjectGraph()
+    objects.nodes.add().children.add(node_id=0, local_name=NAME)
+    objects.nodes[0].attributes.add(name=NAME, full_name=NAME, checkpoint_key=NAME)
+    checkpoint(directory / "model", ["k"], objects)
+    return directory / "model"
+
+
+def test_hostile_names_are_escaped_everywhere(tmp_path):
+    prefix = hostile(tmp_path)
+    flags = [f"--{name}" for name in SECTIONS]
+    for args in ([], [NAME], [PRINTED], ["--dot"], *([flag] for flag in flags)):
+        assert not set(run("graph", prefix, *args).stdout) & set("\x1b\u202e")
+    for args in ([], [NAME], flags):
+        text = terminal(prefix, *args)
+        assert PRINTED in text
+        assert not set(text) & set("\x1b\u202e")
+    assert any(row[0] == PRINTED for row in lines(prefix, PRINTED))
+    (op,) = document(prefix, PRINTED)["ops"]
+    assert op["name"] == NAME
+
+
+def test_the_summary_on_a_terminal():
+    text = terminal(PREFIX)
+    assert (
+        text
+        == f"""{PREFIX}.meta
+TensorFlow      2.21.0, producer 2474
+ops             21: Const 6, Assign 2, Identity 2, NoOp 2, Placeholder 2,
+                PlaceholderWithDefault 2, AddV2 1, Mul 1, RestoreV2 1, SaveV2 1,
+                ... 1 more of 11 (--ops)
+functions       none
+placeholders    w1:0  float32  unknown
+                w2:0  float32  unknown
+  with default  save/filename:0  string  []
+                save/Const:0     string  []
+variables       bias  float32  []
+saver           V2, max_to_keep 5, 1 key
+collections     trainable_variables (1), variables (1)
+signatures      none
+"""
+    )
+
+
+def test_ops_on_a_terminal():
+    assert (
+        terminal(PREFIX, "bias/read")
+        == """bias/read  Identity
+  inputs     bias:0  VariableV2
+  outputs    bias/read:0  float32  []
+  consumers  op_to_restore
+  attrs      T = float32
+             _class = [b'loc:@bias']
+
+"""
+    )
+    text = terminal(PREFIX, "--ops")
+    assert "op_to_restore = Mul(Add:0, bias/read:0)\n" in text
+    assert "bias/initial_value = Const() float32 [] 2.\n" in text
+
+
+def test_sections_on_a_terminal():
+    assert "bias      float32  []     yes" in terminal(PREFIX, "--variables")
+    assert "with a default\n" in terminal(PREFIX, "--placeholders")
+    assert "restore_op_name                save/restore_all\n" in terminal(PREFIX, "--saver")
+    text = terminal(FIXTURES / "partitioned", "--collections", "--signatures", columns=200)
+    assert "at [4, 0] of embedding/weights [10, 4], trainable" in text
+    assert text.endswith("no signatures\n")
+    text = terminal(FIXTURES / "object-slots", columns=200)
+    assert "  optimizer #2\n" in text
+    assert "      - slot m of #2  float32 [3,2]  net/weight/.OPTIMIZER_SLOT/optimizer/m/" in text
+    text = terminal(FIXTURES / "object-tree", columns=200)
+    assert "    shared  = #3\n" in text
+    assert "  shared_again #3\n" in text
+    assert "  input   x    serving_default_x:0        float32  [?,3]" in terminal(
+        FIXTURES / "saved-model", "--signatures"
+    )
+    assert terminal(FIXTURES / "saved-model-v1", "--objects").startswith("ckptool: error: ")
+
+
+def test_a_huge_constant_is_neither_spelled_out_nor_allocated(tmp_path):
+    message = MetaGraphDef()
+    node = message.graph_def.node.add(name="c", op="Const")
+    tensor = node.attr["value"].tensor
+    tensor.dtype = 1  # type: ignore[assignment]
+    for _ in range(2):
+        tensor.tensor_shape.dim.add(size=2**20)
+    tensor.float_val.append(1.5)
+    graph(tmp_path, message)
+    (op,) = document(tmp_path / "model", "--ops")["ops"]
+    shape = [2**20, 2**20]
+    assert op["attrs"]["value"] == {"dtype": "float32", "shape": shape, "values": None, "every_value": 1.5}
+    assert len(run("graph", tmp_path / "model", "c").stdout) < 1000
+    text = attribute_text(const_value(tensor), elide=False)
+    assert "[1.5 1.5 1.5 ... 1.5 1.5 1.5]" in text
+    tensor.float_val.append(2.5)
+    assert "not spelled out" in attribute_text(const_value(tensor))
