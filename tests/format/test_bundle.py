@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptool import CheckpointReader, CorruptionError, DType, NotFoundError, UnsupportedError
+from ckptool import CheckpointReader, CorruptionError, DType, FileError, NotFoundError, UnsupportedError
 from ckptool.format.bundle import Bundle, BundleEntry, BundleHeader, Version, decode_entry
 from ckptool.format.index_scan import scan_entry
 from ckptool.format.shape import decode_shape, encode_shape
@@ -394,6 +394,9 @@ def test_b28_an_index_that_is_a_directory(tmp_path: Path) -> None:
         CheckpointReader(str(tmp_path / "f"))
     with pytest.raises(NotFoundError, match=r"n\.index: no such checkpoint"):
         Bundle(str(tmp_path / "n"))
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match="Not a directory"):
+        Bundle(str(tmp_path / "file" / "m"))
 
 
 # The rows of odd data files.

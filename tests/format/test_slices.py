@@ -74,6 +74,18 @@ def test_any_bytes_are_a_slice_key_or_not(key: bytes) -> None:
             assert parse_slice_key(candidate) == found
 
 
+def test_numbers_longer_than_any_are_no_slice_key() -> None:
+    begin = slice_key(b"a", ())[:-1] + b"\x01\x01"  # rank 1
+    assert parse_slice_key(begin + b"\x80\x81") == (b"a", (Extent(0, 1),))
+    assert parse_slice_key(begin + b"\xff\xff" + bytes(9) + b"\x81") is None
+    assert parse_slice_key(begin + b"\x80") is None
+    assert parse_slice_key(b"\0a\0\x02") is None  # a bad escape
+
+
+def test_two_scalars_overlap() -> None:
+    assert find_overlap([Box((), ()), Box((), ())]) == (0, 1)
+
+
 @given(tensor_slices)
 def test_slices_come_back_from_their_message(tensor_slice: TensorSlice) -> None:
     assert decode_slice(encode_slice(tensor_slice)) == tensor_slice
