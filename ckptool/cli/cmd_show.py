@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from ckptool.cli.options import TensorName, checkpoint_argument, common_options, selection_options
-from ckptool.cli.output import Output
+from ckptool.cli.output import Output, json_document
+from ckptool.cli.progress import Advance, progress
 from ckptool.cli.resolve import open_checkpoint
+from ckptool.cli.sink import open_sink
 from ckptool.errors import RequestError
+from ckptool.format.dtypes import DType
 from ckptool.format.names import printable
 from ckptool.format.shape import format_shape
 from ckptool.model.reader import CheckpointReader
 from ckptool.ops.show import Wanted, read_wanted, resolve_wanted
-from ckptool.wire.files import replace_file
 
 if TYPE_CHECKING:
     from ckptool.format.arrays import Array
+    from ckptool.ops.export import FileFormat
 
-Format = Literal["text", "json", "csv", "npy", "raw"]
-
-_SUFFIXES: dict[str, Format] = {".npy": "npy", ".csv": "csv", ".json": "json", ".txt": "text"}
+Format = Literal["text", "json", "csv", "npy", "raw", "npz", "safetensors"]
+_TO_STDOUT: tuple[Format, ...] = ("text", "json", "csv", "npy", "raw")
+_SUFFIXES: dict[str, Format] = {
+    ".npy": "npy",
+    ".npz": "npz",
+    ".safetensors": "safetensors",
+    ".csv": "csv",
+    ".json": "json",
+    ".txt": "text",
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,35 @@ class _Layout:
     precision: int | None
     threshold: int | None
     suppress: bool
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be written: these values, to stdout or to the file `target`."""
+
+    reader: CheckpointReader
+    wanted: Sequence[Wanted]
+    target: str | None
+    verify: bool
+    output: Output
+
+    def read(self, one: Wanted) -> Array:
+        """The values of one, read whole."""
+        return read_wanted(self.reader, one, verify=self.verify)
+
+    @property
+    def bytes(self) -> int:
+        """About how much there is to read."""
+        return sum(one.elements * (one.dtype.size or 1) for one in self.wanted)
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Advance]:
+        """A bar, unless what is written would run into it."""
+        if self.target is None and self.output.terminal:
+            yield lambda _size: None
+        else:
+            with progress(label, self.bytes) as advance:
+                yield advance
 
 
 @click.command("show")
@@ -52,12 +92,18 @@ class _Layout:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["text", "json", "csv", "npy", "raw"]),
+    type=click.Choice(_TO_STDOUT),
     help="How to write the values.",
 )
 @click.option(
-    "-o", "--output", "target", metavar="FILE", type=click.Path(), help="Write to FILE, by its suffix."
+    "-o",
+    "--output",
+    "target",
+    metavar="FILE",
+    type=click.Path(),
+    help="Write to FILE, by its suffix: .npy .npz .safetensors .csv .json .txt.",
 )
+@click.option("--stats", is_flag=True, help="Show statistics and a histogram instead of the values.")
 @click.option("--no-verify", is_flag=True, help="Read only what is needed, and do not compare checksums.")
 @common_options
 def command(
@@ -71,6 +117,7 @@ def command(
     suppress: bool,
     format_: Format | None,
     target: str | None,
+    stats: bool,
     no_verify: bool,
     output: Output,
 ) -> None:
@@ -80,11 +127,15 @@ def command(
     Values are compared with their checksums. On a terminal long arrays are shortened; a
     pipe or a file gets every value, with the digits that read back as the same number.
 
+    With --stats, of the elements that are not NaN: count, min, max, mean, standard
+    deviation (of the population), L2 norm; and how many are zero, NaN, infinite.
+
     \b
     Examples:
         ckptool show model.ckpt w1
         ckptool show model.ckpt 'embedding[0:3,:8]'
-        ckptool show model.ckpt w1 -o w1.npy
+        ckptool show model.ckpt --stats
+        ckptool show model.ckpt -o weights.npz
 
     \b
     Exit codes:
@@ -92,22 +143,26 @@ def command(
         2  no such tensor, or it cannot be read
     """
     chosen = _choose_format(format_, target, output)
+    if stats and (chosen not in ("text", "json") or target is not None):
+        raise RequestError("--stats is printed as text or with --json, not written to other files")
     if chosen in ("npy", "raw") and target is None and output.terminal:
         raise RequestError(
             f"{chosen} is no text for a terminal", remedy="write it to a file with -o, or to a pipe"
         )
-    elide = output.terminal and not full and target is None
-    layout = _Layout(elide, precision, threshold, suppress)
     with open_checkpoint(checkpoint, output, names) as (reader, names):
         wanted = resolve_wanted(reader, names, regex, exclude)
-        sink = _Sink(target, output)
-        if chosen == "json":
-            _write_json(reader, wanted, sink, verify=not no_verify)
+        job = _Job(reader, wanted, target, not no_verify, output)
+        if stats:
+            _print_stats(job, as_json=chosen == "json")
+        elif chosen == "json":
+            _write_json(job)
         elif chosen == "text":
-            _write_text(reader, wanted, sink, layout, verify=not no_verify)
+            elide = output.terminal and not full and target is None
+            _write_text(job, _Layout(elide, precision, threshold, suppress))
+        elif chosen == "csv":
+            _write_csv(job)
         else:
-            _write_one(reader, wanted, chosen, sink, verify=not no_verify)
-        sink.finish()
+            _write_binary(job, chosen)
 
 
 def _choose_format(format_: Format | None, target: str | None, output: Output) -> Format:
@@ -128,84 +183,127 @@ def _choose_format(format_: Format | None, target: str | None, output: Output) -
     return _SUFFIXES[suffix]
 
 
-class _Sink:
-    """Where the values go: stdout as they come, or a file that appears when all is done."""
-
-    def __init__(self, target: str | None, output: Output) -> None:
-        self.output = output
-        self._target = target
-        self._pieces: list[bytes] = []
-
-    def text(self, text: str) -> None:
-        if self._target is None:
-            self.output.text(text)
-        else:
-            self._pieces.append(text.encode("utf-8"))
-
-    def bytes(self, data: bytes) -> None:
-        if self._target is None:
-            self.output.bytes(data)
-        else:
-            self._pieces.append(data)
-
-    def finish(self) -> None:
-        if self._target is not None:
-            replace_file(self._target, b"".join(self._pieces))
-
-
-def _write_text(
-    reader: CheckpointReader, wanted: Sequence[Wanted], sink: _Sink, layout: _Layout, *, verify: bool
-) -> None:
+def _write_text(job: _Job, layout: _Layout) -> None:
     from ckptool.cli.values import as_text
 
-    for number, one in enumerate(wanted):
-        values = read_wanted(reader, one, verify=verify)
-        if len(wanted) > 1:
-            gap = "\n" if number and layout.elide else ""
-            sink.text(gap + "\t".join((printable(one.name), one.dtype.name, format_shape(one.shape))) + "\n")
-        text = as_text(
-            values,
-            elide=layout.elide,
-            precision=layout.precision,
-            threshold=layout.threshold,
-            suppress=layout.suppress,
-        )
-        sink.text(text + "\n")
+    with open_sink(job.target, job.output) as sink, job.progress("writing") as advance:
+        for number, one in enumerate(job.wanted):
+            text = as_text(
+                job.read(one),
+                elide=layout.elide,
+                precision=layout.precision,
+                threshold=layout.threshold,
+                suppress=layout.suppress,
+            )
+            if len(job.wanted) > 1:
+                gap = "\n" if number and layout.elide else ""
+                head = "\t".join((printable(one.name), one.dtype.name, format_shape(one.shape)))
+                text = f"{gap}{head}\n{text}"
+            sink.text(text + "\n")
+            advance(one.elements * (one.dtype.size or 1))
 
 
-def _write_json(reader: CheckpointReader, wanted: Sequence[Wanted], sink: _Sink, *, verify: bool) -> None:
-    from ckptool.cli.output import json_document
+def _write_json(job: _Job) -> None:
     from ckptool.cli.values import as_json
 
-    tensors = [
-        {
-            "name": one.name,
-            "dtype": one.dtype,
-            "shape": one.shape,
-            "values": as_json(read_wanted(reader, one, verify=verify)),
-        }
-        for one in wanted
-    ]
-    for text in json_document("show", {"checkpoint": reader.prefix, "tensors": tensors}):
-        sink.text(text)
+    def objects() -> Iterator[dict[str, object]]:
+        for one in job.wanted:
+            values = as_json(job.read(one))
+            yield {"name": one.name, "dtype": one.dtype, "shape": one.shape, "values": values}
+            advance(one.elements * (one.dtype.size or 1))
+
+    with open_sink(job.target, job.output) as sink, job.progress("writing") as advance:
+        # A file appears when it is complete; of what goes to stdout half a document would be seen.
+        tensors = objects() if job.target is not None else list(objects())
+        for text in json_document("show", {"checkpoint": job.reader.prefix, "tensors": tensors}):
+            sink.text(text)
 
 
-def _write_one(
-    reader: CheckpointReader, wanted: Sequence[Wanted], chosen: Format, sink: _Sink, *, verify: bool
-) -> None:
-    from ckptool.cli.values import as_csv
-    from ckptool.ops.export import npy_bytes, npy_substitute, raw_bytes
+def _write_csv(job: _Job) -> None:
+    from ckptool.cli.values import csv_text
+    from ckptool.ops.stream import stream_values
 
-    if len(wanted) != 1:
-        raise RequestError(f"{chosen} holds one tensor, not {len(wanted)}", remedy="name one")
-    one = wanted[0]
-    values: Array = read_wanted(reader, one, verify=verify)
-    if chosen == "csv":
-        sink.text(as_csv(one.name, values))
-    elif chosen == "raw":
-        sink.bytes(raw_bytes(one.name, one.dtype, values))
+    one = _only(job, "csv")
+    blocks = stream_values(job.reader, one, verify=job.verify)
+    _write_pieces(job, (text.encode() for text in csv_text(one.name, one.shape, blocks)))
+
+
+def _write_binary(job: _Job, chosen: Format) -> None:
+    from ckptool.ops import export
+
+    source = export.Source(job.reader, job.verify)
+    if chosen == "raw":
+        _write_pieces(job, export.raw_pieces(source, _only(job, chosen)))
+    elif chosen == "npy":
+        one = _only(job, chosen)
+        _say_changes([one], chosen, job.output)
+        _write_pieces(job, export.npy_pieces(source, one))
+    elif chosen in ("npz", "safetensors"):
+        wanted = _that_fit(job, chosen)
+        _say_changes(wanted, chosen, job.output)
+        pieces = export.npz_pieces if chosen == "npz" else export.safetensors_pieces
+        _write_pieces(job, pieces(source, wanted))
+
+
+def _only(job: _Job, chosen: Format) -> Wanted:
+    if len(job.wanted) != 1:
+        raise RequestError(
+            f"{chosen} holds one tensor, not {len(job.wanted)}", remedy="name one, or write an .npz file"
+        )
+    return job.wanted[0]
+
+
+def _that_fit(job: _Job, chosen: FileFormat) -> list[Wanted]:
+    """What the file can hold. The rest is an error if it was named, and only said if it was not."""
+    from ckptool.ops.export import can_hold
+
+    wanted = [one for one in job.wanted if one.by_name or can_hold(one.dtype, chosen)]
+    for one in job.wanted:
+        if not one.by_name and not can_hold(one.dtype, chosen):
+            job.output.note(f"{one.name}: left out, .{chosen} holds no {one.dtype} tensors")
+    if job.wanted and not wanted:
+        raise RequestError(f"no tensor that .{chosen} can hold")
+    return wanted
+
+
+def _say_changes(wanted: Sequence[Wanted], chosen: FileFormat, output: Output) -> None:
+    from ckptool.ops.export import member_name, substitute
+
+    for one in wanted:
+        if chosen != "npy" and member_name(one.name, chosen) != one.name:
+            output.note(f"{one.name}: .{chosen} cannot hold the name, it is there as printed here")
+    names: dict[DType, list[str]] = {}
+    for one in wanted:
+        if substitute(one.dtype, chosen) is not None:
+            names.setdefault(one.dtype, []).append(one.name)
+    for dtype, those in names.items():
+        what = those[0] if len(those) == 1 else f"{len(those)} tensors"
+        output.note(f"{what}: {dtype} written as {substitute(dtype, chosen)}, .{chosen} has no such type")
+
+
+def _write_pieces(job: _Job, pieces: Iterator[bytes | memoryview]) -> None:
+    with open_sink(job.target, job.output) as sink, job.progress("writing") as advance:
+        for piece in pieces:
+            sink.bytes(piece)
+            advance(len(piece))
+
+
+def _print_stats(job: _Job, *, as_json: bool) -> None:
+    from ckptool.cli import stats_view
+    from ckptool.ops.stats import bytes_to_read, tensor_stats
+
+    output, bins = job.output, None
+    if output.terminal and not as_json:
+        bins = stats_view.SHEET_BINS if len(job.wanted) == 1 else stats_view.TABLE_BINS
+    total = bytes_to_read(job.wanted, with_histogram=bins is not None)
+    with progress("reading", total) as advance:
+        found = tensor_stats(job.reader, job.wanted, bins=bins, verify=job.verify, advance=advance)
+    if as_json:
+        tensors = [{"name": o.name, "dtype": o.dtype, "shape": o.shape, "stats": o.stats} for o in found]
+        output.document("show", {"checkpoint": job.reader.prefix, "tensors": tensors})
+    elif not output.terminal:
+        output.lines(map(stats_view.stats_fields, found))
+    elif len(found) == 1:
+        stats_view.print_sheet(found[0], output)
     else:
-        substitute = npy_substitute(one.dtype)
-        if substitute is not None:
-            sink.output.note(f"{one.name}: {one.dtype} written as {substitute}, .npy has no such type")
-        sink.bytes(npy_bytes(one.name, one.dtype, values))
+        stats_view.print_stats_table(found, output)

@@ -15,7 +15,7 @@ from enum import Enum
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ckptool.format.names import encode_name, is_plain, printable
+from ckptool.format.names import encode_name, is_plain, is_unicode, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,6 +74,11 @@ class Output:
         return sys.stdout is not None and sys.stdout.isatty()
 
     @property
+    def width(self) -> int:
+        """Columns of the terminal, or what a table takes if that is less."""
+        return max(shutil.get_terminal_size().columns, _MIN_WIDTH)
+
+    @property
     def ascii_only(self) -> bool:
         """Whether what is drawn has to do without block and box characters."""
         try:
@@ -96,7 +101,7 @@ class Output:
         if self.verbose:
             say(sentence)
 
-    def bytes(self, data: bytes) -> None:
+    def bytes(self, data: bytes | memoryview) -> None:
         """Bytes to stdout as they are."""
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -194,7 +199,7 @@ class Output:
         plain = self.no_color or bool(os.environ.get("NO_COLOR"))
         return Console(
             file=sys.stdout,
-            width=max(shutil.get_terminal_size().columns, _MIN_WIDTH),
+            width=self.width,
             color_system=None if plain else "auto",
             markup=False,
             emoji=False,
@@ -253,7 +258,7 @@ def jsonable(value: object) -> object:
     if kind is int or kind is bool or value is None:
         return value
     if isinstance(value, str):
-        return value if value.isascii() or _is_unicode(value) else printable(value)
+        return value if value.isascii() or is_unicode(value) else printable(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else _non_finite(value)
     if isinstance(value, complex):
@@ -280,19 +285,9 @@ def jsonable_fields(fields: Iterable[tuple[str, object]]) -> Iterator[tuple[str,
     it is printed, and its bytes follow in a member of the same name with `_base64`.
     """
     for key, value in fields:
-        yield key if _is_unicode(key) else printable(key), jsonable(value)
-        if isinstance(value, str) and not _is_unicode(value):
+        yield key if is_unicode(key) else printable(key), jsonable(value)
+        if isinstance(value, str) and not is_unicode(value):
             yield f"{key}_base64", base64.b64encode(encode_name(value)).decode("ascii")
-
-
-def _is_unicode(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _non_finite(value: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -78,17 +79,26 @@ def _empty(shape: tuple[int, ...]) -> list[object]:
     return [_empty(shape[1:]) for _ in range(shape[0])] if shape else []
 
 
-def as_csv(name: str, values: Array) -> str:
-    """Rows of comma-separated values; a vector is a column. RequestError above two dimensions."""
-    if values.ndim > 2:
+def csv_text(name: str, shape: tuple[int, ...], blocks: Iterable[Array]) -> Iterator[str]:
+    """Rows of comma-separated values, of the elements in row-major order; a vector is a column.
+
+    RequestError above two dimensions.
+    """
+    if len(shape) > 2:
         raise RequestError(
-            f"{name} has {values.ndim} dimensions, a CSV table has two", remedy="choose a slice of it"
+            f"{name} has {len(shape)} dimensions, a CSV table has two", remedy="choose a slice of it"
         )
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    for row in values.reshape(-1, 1) if values.ndim < 2 else values:
-        writer.writerow([_csv_element(element) for element in row])
-    return out.getvalue()
+    columns = shape[1] if len(shape) == 2 else 1
+    if not columns:
+        yield "\n" * shape[0]
+    row: list[str] = []
+    for block in blocks:
+        row += map(_csv_element, block)
+        whole = len(row) // max(columns, 1) * columns
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows(row[i : i + columns] for i in range(0, whole, columns))
+        yield out.getvalue()
+        row = row[whole:]
 
 
 def _csv_element(element: Any) -> str:

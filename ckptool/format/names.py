@@ -42,6 +42,17 @@ def encode_name(name: str) -> bytes:
         return name.encode("utf-8", "surrogatepass")
 
 
+def is_unicode(text: str) -> bool:
+    """Whether `text` is free of surrogates, which stand for bytes that are no UTF-8."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_plain(text: str) -> bool:
     """Whether `printable(text)` is surely `text` itself; quick, and true of nearly every name."""
     # What isprintable() refuses includes every category escaped here, and some that are not.

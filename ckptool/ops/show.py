@@ -22,12 +22,16 @@ _SLICED = re.compile(r"(.*)\[([^\[\]]*)\]", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A tensor, or the part of it that `index` selects; `shape` is the shape of that part."""
+    """A tensor, or the part of it that `index` selects; `shape` is the shape of that part.
+
+    `by_name` says that it was named, not found by a pattern.
+    """
 
     name: str
     dtype: DType
     shape: Shape
     index: Index
+    by_name: bool = False
 
     @property
     def elements(self) -> int:
@@ -81,7 +85,7 @@ def _want(reader: CheckpointReader, name: str, index: Index) -> Wanted:
     region, rest = resolve_index(index, tensor.shape)
     sizes = zip(region.size, rest, strict=True)
     shape = tuple(len(range(size)[item]) for size, item in sizes if isinstance(item, slice))
-    return Wanted(name, tensor.dtype, shape, index)
+    return Wanted(name, tensor.dtype, shape, index, by_name=True)
 
 
 def _required(reader: CheckpointReader, selection: Selection, argument: str) -> list[Wanted]:

@@ -237,19 +237,28 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
-def replace_file(path: StrPath, data: bytes | memoryview) -> None:
-    """Give `path` the contents `data`, atomically and durably (see `replacing`).
+@contextlib.contextmanager
+def writing(path: StrPath) -> Iterator[int]:
+    """A file descriptor for what is to be written to `path`: of a file its new contents, see `replacing`.
 
     A device or a FIFO stays what it is, and the bytes are written to it: a user who may
     do anything is not to lose /dev/null.
     """
     target = os.fspath(path)
     if _is_special(target) and not is_directory(target):
-        with refusals(target), open(target, "wb", buffering=0) as file:
-            write_all(file.fileno(), data)
+        with contextlib.ExitStack() as stack:
+            with refusals(target):
+                file = stack.enter_context(open(target, "wb", buffering=0))
+            yield file.fileno()
     else:
-        with replacing(target) as fd, refusals(target):
-            write_all(fd, data)
+        with replacing(target) as fd:
+            yield fd
+
+
+def replace_file(path: StrPath, data: bytes | memoryview) -> None:
+    """Give `path` the contents `data`, atomically and durably, or write them to a device (see `writing`)."""
+    with writing(path) as fd, refusals(os.fspath(path)):
+        write_all(fd, data)
 
 
 def _is_special(path: str) -> bool:
