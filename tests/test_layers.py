@@ -36,6 +36,7 @@ OS_PATH_PURE = {
 }  # fmt: skip
 # `cli` asks about the user's environment and terminal, and may point a broken stdout at the null device.
 OS_FOR_CLI = OS_PURE | {"environ", "getenv", "get_terminal_size", "devnull", "dup2"}
+OS_FOR_PROGRAM = OS_PURE | {"_exit"}
 FOR_CLI = {"shutil", "shutil.get_terminal_size"}
 PATHLIB_PURE = {"PurePath", "PurePosixPath", "PureWindowsPath"}
 FILE_MODULES = {"fileinput", "glob", "mmap", "shutil", "tempfile"}
@@ -129,7 +130,7 @@ def file_access(module: str, tree: ast.Module) -> Iterator[str]:
     if module in FILES:
         return
     in_cli = layer_of(module) == "cli"
-    os_names = OS_FOR_CLI if in_cli else OS_PURE
+    os_names = {"cli": OS_FOR_CLI, "__main__": OS_FOR_PROGRAM}.get(layer_of(module), OS_PURE)
     for name in touched(tree):
         if in_cli and name in FOR_CLI:
             continue
@@ -236,7 +237,7 @@ GOOD = {
     "ckptool.cli.cmd_ls": "import os, sys, click\nfrom ckptool.ops import listing\nos.environ\nsys.exit(1)",
     "ckptool.cli.output": "import os, shutil\nshutil.get_terminal_size()\nopen(os.devnull)",
     "ckptool": "LAZY = {'load_checkpoint': 'ckptool.model.directory'}",
-    "ckptool.__main__": "from ckptool.cli import main",
+    "ckptool.__main__": "import os\nfrom ckptool.cli import main\nos._exit(0)",
 }
 
 BAD = {
@@ -266,6 +267,7 @@ BAD = {
     "tempfile": ("ckptool.cli.output", "import tempfile"),
     "numpy-file": ("ckptool.format.arrays", "import numpy as np\nnp.fromfile('x')"),
     "assert": ("ckptool.cli.output", "assert True"),
+    "os-exit": ("ckptool.cli.output", "import os\nos._exit(0)"),
     "print": ("ckptool.ops.listing", "print(1)"),
     "exit": ("ckptool.ops.listing", "import sys\nsys.exit(1)"),
     "long-function": ("ckptool.wire.varint", "def _f():\n" + " x = 1\n" * MAX_FUNCTION_LINES),

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TUTORIAL = str(ROOT / "fixtures" / "tutorial-w1-w2")
 # Without a graph file, and with no graph of objects to change, only the index is looked at.
 RENAME = ("rename", TUTORIAL, "-o", "out", "--no-meta", "--add-prefix", "x/", "--dry-run")
-MAIN = "from ckptool.cli import main; main()"
+MAIN = "from ckptool.__main__ import program; program()"
 
 
 def loaded_by(code: str, *arguments: str) -> set[str]:

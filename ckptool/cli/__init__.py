@@ -7,9 +7,7 @@ import importlib
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import click
@@ -127,6 +125,8 @@ def _failed(exc: Exception, *, debug: bool) -> int:
     if isinstance(exc, BrokenPipeError) and not isinstance(exc, CheckpointError):
         return BROKEN_PIPE
     if debug:
+        import traceback
+
         # A traceback quotes the message, and with it names that no terminal should see raw.
         for line in "".join(traceback.format_exception(exc)).splitlines():
             say(line, tag="")
@@ -153,6 +153,8 @@ def _usage_message(exc: click.ClickException) -> str:
 
 
 def _no_such_command(name: str) -> str:
+    from difflib import get_close_matches
+
     if near := get_close_matches(name, COMMANDS, n=1):
         return f"no such command '{name}' (did you mean '{near[0]}'?)"
     if exists(name) or exists(f"{name}.index"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ckptool.cli.options import TensorName, checkpoint_argument, common_options, selection_options
-from ckptool.cli.output import Output, json_document
+from ckptool.cli.output import Output
 from ckptool.cli.progress import Advance, progress
 from ckptool.cli.resolve import open_checkpoint
 from ckptool.cli.sink import open_sink
@@ -204,6 +204,7 @@ def _write_text(job: _Job, layout: _Layout) -> None:
 
 
 def _write_json(job: _Job) -> None:
+    from ckptool.cli.json_text import json_document
     from ckptool.cli.values import as_json
 
     def objects() -> Iterator[dict[str, object]]:

@@ -6,7 +6,7 @@ import dataclasses
 import json as jsonlib
 from typing import Any
 
-from ckptool.cli.output import jsonable
+from ckptool.cli.json_text import jsonable
 from ckptool.format.graphdef import PartialShape
 from ckptool.format.names import printable
 from ckptool.ops.graph_ops import Attribute, ConstValue

@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from ckptool.cli.output import Output
 from ckptool.errors import CheckpointError
 from ckptool.format.names import printable
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 DEBUG = "ckptool.debug"  # key in click's `meta`, which a command shares with its group
 
@@ -70,6 +72,8 @@ class TensorName(click.types.StringParamType):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """The names that begin with what was typed, as they are printed; none where nothing can be read."""
+        from click.shell_completion import CompletionItem
+
         from ckptool.model.load import load_checkpoint
 
         try:

@@ -6,6 +6,7 @@ Sources: TensorFlow's tensor_bundle/naming.cc (V2), python/checkpoint/checkpoint
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -17,16 +18,22 @@ STATE_NAME = "checkpoint"
 # printf("%05d"): five digits, or more without a leading zero.
 _NUMBER = r"(?:[0-9]{5}|[1-9][0-9]{5,17})"
 
-_DATA = re.compile(rf"(.*)\.data-({_NUMBER})-of-({_NUMBER})", re.DOTALL)
-_V1_SHARD = re.compile(rf"(.*)-({_NUMBER})-of-({_NUMBER})", re.DOTALL)
-_V1_PATTERN = re.compile(rf"(.*)-\?{{5}}-of-({_NUMBER})", re.DOTALL)
-_V1_SUFFIX = re.compile(rf"-(?:\?{{5}}|{_NUMBER})-of-{_NUMBER}\Z")
-_META_CUT = re.compile(r"-[\d?]+-of-\d+\Z")
-_STEP = re.compile(r"(.*)[-_]([0-9]{1,255})", re.DOTALL)
-_TEMPORARY = re.compile(r"(.+)\.tempstate[0-9]+", re.DOTALL)
-_TEMPORARY_DIRECTORY = re.compile(r"(.*)_temp(?:_[0-9a-f]{32})?", re.DOTALL)
-_PART = re.compile(r"part-[0-9]+-of-[0-9]+.*", re.DOTALL)
-_STATE_TEMPORARY = re.compile(r"checkpoint\.tmp[0-9a-f]{32}")
+_DATA = rf"(.*)\.data-({_NUMBER})-of-({_NUMBER})"
+_V1_SHARD = rf"(.*)-({_NUMBER})-of-({_NUMBER})"
+_V1_PATTERN = rf"(.*)-\?{{5}}-of-({_NUMBER})"
+_V1_SUFFIX = rf"-(?:\?{{5}}|{_NUMBER})-of-{_NUMBER}\Z"
+_META_CUT = r"-[\d?]+-of-\d+\Z"
+_STEP = r"(.*)[-_]([0-9]{1,255})"
+_TEMPORARY = r"(.+)\.tempstate[0-9]+"
+_TEMPORARY_DIRECTORY = r"(.*)_temp(?:_[0-9a-f]{32})?"
+_PART = r"part-[0-9]+-of-[0-9]+.*"
+_STATE_TEMPORARY = r"checkpoint\.tmp[0-9a-f]{32}"
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    # When first used: no command needs all of them, and compiling them takes longer than `latest` does.
+    return re.compile(pattern, re.DOTALL)
 
 
 class ShardName(NamedTuple):
@@ -60,12 +67,12 @@ def meta_path(prefix: str) -> str:
     As `meta_graph_filename` makes it, a V1 shard suffix goes first. The rule cannot tell
     a suffix from the end of a V2 prefix: `q-5-of-10` has its graph in `q.meta`.
     """
-    return _META_CUT.sub("", prefix) + META_SUFFIX
+    return _compiled(_META_CUT).sub("", prefix) + META_SUFFIX
 
 
 def parse_data_name(name: str) -> ShardName | None:
     """The parts of a V2 data shard's name or path; None if it is none."""
-    return _shard_name(_DATA.fullmatch(name))
+    return _shard_name(_compiled(_DATA).fullmatch(name))
 
 
 def v1_shard_path(prefix: str, shard: int, count: int) -> str:
@@ -83,12 +90,12 @@ def parse_v1_shard(name: str) -> ShardName | None:
 
     `m.data-00000-of-00001` is a V2 data shard, not a shard of `m.data`.
     """
-    return None if _DATA.fullmatch(name) else _shard_name(_V1_SHARD.fullmatch(name))
+    return None if _compiled(_DATA).fullmatch(name) else _shard_name(_compiled(_V1_SHARD).fullmatch(name))
 
 
 def parse_v1_pattern(name: str) -> tuple[str, int] | None:
     """(prefix, number of shards) of a V1 pattern; None if it is none."""
-    match = _V1_PATTERN.fullmatch(name)
+    match = _compiled(_V1_PATTERN).fullmatch(name)
     return (match[1], int(match[2])) if match else None
 
 
@@ -112,24 +119,24 @@ def temporary_number(name: str, final: str) -> int | None:
 
 def strip_temporary(name: str) -> str | None:
     """The name a file will get when TensorFlow has written all of it; None if it has its final name."""
-    match = _TEMPORARY.fullmatch(name)
+    match = _compiled(_TEMPORARY).fullmatch(name)
     return match[1] if match else None
 
 
 def temporary_directory_prefix(name: str) -> str | None:
     """The prefix whose shards a directory of this name collects while they are saved; None for others."""
-    match = _TEMPORARY_DIRECTORY.fullmatch(name)
+    match = _compiled(_TEMPORARY_DIRECTORY).fullmatch(name)
     return match[1] if match else None
 
 
 def is_part_name(name: str) -> bool:
     """Whether a file in a temporary directory is a part of a save."""
-    return _PART.fullmatch(name) is not None
+    return _compiled(_PART).fullmatch(name) is not None
 
 
 def is_state_temporary(name: str) -> bool:
     """Whether this is a state file that was being replaced."""
-    return _STATE_TEMPORARY.fullmatch(name) is not None
+    return _compiled(_STATE_TEMPORARY).fullmatch(name) is not None
 
 
 def strip_pruned(name: str) -> str | None:
@@ -144,8 +151,8 @@ def split_step(prefix: str) -> Step:
     are the step. Without any there is no step, and the base name is the name without the
     V1 suffix.
     """
-    name = _V1_SUFFIX.sub("", last_component(prefix))
-    match = _STEP.fullmatch(name.removesuffix(".ckpt"))
+    name = _compiled(_V1_SUFFIX).sub("", last_component(prefix))
+    match = _compiled(_STEP).fullmatch(name.removesuffix(".ckpt"))
     return Step(match[1], int(match[2])) if match else Step(name, None)
 
 

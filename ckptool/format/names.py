@@ -11,7 +11,7 @@ import re
 _UNSAFE_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 _SHORT = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _LONG = {short: char for char, short in _SHORT.items()}
-_ESCAPE = re.compile(r"\\(?:[\\ntr]|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8})")
+_ESCAPE = r"\\(?:[\\ntr]|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8})"
 
 # How the surrogateescape handler hides the byte NN: as U+DC00 + NN, for 80 to ff.
 _HIDDEN = 0xDC00
@@ -87,7 +87,7 @@ def _escape(char: str) -> str:
 
 def unprintable(text: str) -> str:
     """The text whose printed form is `text`; a backslash that begins no escape stays as it is."""
-    return _ESCAPE.sub(_unescape, text) if "\\" in text else text
+    return re.sub(_ESCAPE, _unescape, text) if "\\" in text else text
 
 
 def _unescape(match: re.Match[str]) -> str:

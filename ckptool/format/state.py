@@ -19,11 +19,11 @@ _STRING_LINE = re.compile(
     r"(model_checkpoint_path|all_model_checkpoint_paths): "
     r'"((?:[^"\\\x00-\x1f\x7f]|\\(?:[nrt"\'\\]|[0-3][0-7]{2}))*)"'
 )
-_NUMBER_LINE = re.compile(
+_NUMBER_LINE = (
     r"(all_model_checkpoint_timestamps|last_preserved_timestamp): "
     r"(-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|-?inf|nan)"
 )
-_ESCAPE = re.compile(rb"\\(?:([0-3][0-7]{2})|(.))")
+_ESCAPE = rb"\\(?:([0-3][0-7]{2})|(.))"
 _UNESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}  # the others stand for themselves
 
 _ESCAPED = {code: f"\\{code:03o}" for code in (*range(32), 127)}
@@ -103,7 +103,7 @@ def _unquote(text: str) -> str:
     """The string between quotes that matched _STRING_LINE; UnicodeDecodeError if it is no UTF-8."""
     if "\\" not in text:
         return text
-    return _ESCAPE.sub(_unescape, text.encode("utf-8")).decode("utf-8")
+    return re.sub(_ESCAPE, _unescape, text.encode("utf-8")).decode("utf-8")
 
 
 def _unescape(match: re.Match[bytes]) -> bytes:
@@ -125,7 +125,7 @@ def _parse_written(data: bytes) -> CheckpointState | None:
                     latest = path
                 else:
                     paths.append(path)
-            elif match := _NUMBER_LINE.fullmatch(line):
+            elif match := re.fullmatch(_NUMBER_LINE, line):
                 if match[1] == "last_preserved_timestamp":
                     preserved = float(match[2])
                 else:

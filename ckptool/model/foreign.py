@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -174,13 +173,14 @@ def _tar(head: bytes, _size: int) -> Foreign | None:
 
 
 # GraphDef begins with a NodeDef, field 1, which begins with its name and op, fields 1 and 2.
-_NODE = re.compile(
-    rb"\x0a[\x80-\xff]{0,4}[\0-\x7f]\x0a(?:[\x80-\xff][\1-\x7f]|[\1-\x7f])[\w.][\w./>-]*\x12[\1-\x7f][A-Z_]\w*"
+_NODE = (
+    rb"\x0a[\x80-\xff]{0,4}[\0-\x7f]\x0a(?:[\x80-\xff][\1-\x7f]|[\1-\x7f])"
+    rb"[\w.][\w./>-]*\x12[\1-\x7f][A-Z_]\w*"
 )
 
 
 def _graph(head: bytes, _size: int) -> Foreign | None:
-    if _NODE.match(head):
+    if re.match(_NODE, head):
         return Foreign(
             "is a graph (frozen, perhaps) with its values inside, no checkpoint",
             "the variables of a frozen graph are constants: there is no checkpoint in it",
@@ -211,7 +211,7 @@ def _cut_off(head: bytes, _size: int) -> Foreign | None:
     return None
 
 
-_TEXT = frozenset(string.printable.encode()) - {0x0B, 0x0C}
+_TEXT = frozenset((*b"\t\n\r", *range(0x20, 0x7F)))
 
 
 def _text(head: bytes) -> Foreign | None:

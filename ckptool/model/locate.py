@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
-from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 from ckptool.errors import (
     CheckpointError,
@@ -27,11 +27,13 @@ from ckptool.format.filenames import (
     v1_pattern,
     v1_shard_path,
 )
-from ckptool.model.discovery import FoundCheckpoint, discover, table_kind
 from ckptool.model.foreign import check_table, is_table, recognise
 from ckptool.model.location import Location, split_path, v2_location
 from ckptool.model.statefile import read_state, resolve_recorded, state_path
 from ckptool.wire.files import StrPath, exists, file_size, is_directory, list_directory, open_input
+
+if TYPE_CHECKING:
+    from ckptool.model.discovery import FoundCheckpoint
 
 __all__ = ["Location", "locate", "locate_prefix"]
 
@@ -123,6 +125,8 @@ def _is_v1(path: str) -> bool:
     with open_input(path) as file:
         if not is_table(file):
             return False
+    from ckptool.model.discovery import table_kind
+
     kind = table_kind(path)
     if kind == "V2":
         raise UnsupportedError(
@@ -216,6 +220,8 @@ def _in_directory(directory: str) -> Location:
     state = state_path(directory)
     if file_size(state) is not None and not _is_v1(state):
         return _from_state(state)
+    from ckptool.model.discovery import discover
+
     found = discover(directory)
     checkpoints = [c for c in found if c.is_checkpoint]
     if not checkpoints:
@@ -299,6 +305,8 @@ def _sharded_something(directory: str, name: str) -> CheckpointError:
 
 def _nearest(directory: str, name: str, names: list[str]) -> str | None:
     """The checkpoints in a directory whose names are most like `name`, as a question."""
+    from difflib import get_close_matches
+
     prefixes = {n.removesuffix(INDEX_SUFFIX) for n in names if n.endswith(INDEX_SUFFIX)}
     prefixes.update(v1_pattern(s.prefix, s.total) for s in map(parse_v1_shard, names) if s)
     near = get_close_matches(name, sorted(prefixes), n=3) or get_close_matches(name, names, n=1)

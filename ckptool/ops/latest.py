@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ckptool.errors import (
     CheckpointError,
@@ -15,10 +16,12 @@ from ckptool.errors import (
 from ckptool.format.filenames import split_step
 from ckptool.format.state import CheckpointState
 from ckptool.model.completeness import inspect
-from ckptool.model.discovery import FoundCheckpoint, discover
 from ckptool.model.locate import locate_prefix
 from ckptool.model.statefile import Resolved, find_state, resolve_recorded, state_path
 from ckptool.wire.files import exists, is_directory, modified_time
+
+if TYPE_CHECKING:
+    from ckptool.model.discovery import FoundCheckpoint
 
 _NAMES_SHOWN = 10
 
@@ -106,6 +109,8 @@ def latest_scanned(directory: str, latest_filename: str | None = None, *, every:
 
     Several base names, and no state file that names one of them, are a `problem`.
     """
+    from ckptool.model.discovery import discover
+
     _check_directory(directory)
     state, notes = _state_if_readable(directory, latest_filename)
     times = {} if state is None else _recorded_times(directory, state)

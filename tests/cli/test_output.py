@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptool.cli.output import Column, Output, field_text, human_bytes, json_document, jsonable
+from ckptool.cli.json_text import json_document, jsonable
+from ckptool.cli.output import Column, Output, field_text, human_bytes
 from ckptool.format.dtypes import DType
 from ckptool.format.names import unprintable
 

@@ -13,7 +13,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 import ckptool
-from ckptool.model.graphs import OBJECT_GRAPH_KEY, find_graphs, read_graphs
+from ckptool.format.object_keys import OBJECT_GRAPH_KEY
+from ckptool.model.graphs import find_graphs, read_graphs
 from ckptool.ops.graph import GraphSummary, summarise
 from ckptool.ops.graph_ops import ConstValue, find_ops, list_ops
 from ckptool.ops.objects import graph_objects
