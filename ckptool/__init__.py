@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ckptool.model.reader import CheckpointReader
     from ckptool.model.save import save_checkpoint
     from ckptool.model.writer import CheckpointWriter
+    from ckptool.ops.diff import Diff, diff_checkpoints
     from ckptool.ops.graph import GraphSummary, describe_graph
     from ckptool.ops.prune import prune_checkpoints
     from ckptool.ops.rename_apply import rename_checkpoint
@@ -42,6 +43,7 @@ __all__ = [
     "CheckpointWriter",
     "CorruptionError",
     "DType",
+    "Diff",
     "FileError",
     "GraphSummary",
     "NoCheckpointError",
@@ -54,6 +56,7 @@ __all__ = [
     "__version__",
     "checkpoint_exists",
     "describe_graph",
+    "diff_checkpoints",
     "get_checkpoint_state",
     "latest_checkpoint",
     "list_variables",
@@ -81,6 +84,7 @@ _HOMES = {
     "ckptool.model.info": ("TensorInfo",),
     "ckptool.model.load": ("list_variables", "load_checkpoint", "load_variable"),
     "ckptool.model.reader": ("CheckpointReader",),
+    "ckptool.ops.diff": ("Diff", "diff_checkpoints"),
     "ckptool.model.save": ("save_checkpoint",),
     "ckptool.model.writer": ("CheckpointWriter",),
     "ckptool.ops.rename_apply": ("rename_checkpoint",),

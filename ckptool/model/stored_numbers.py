@@ -32,6 +32,10 @@ class StoredNumbers:
         """Exactly `size` bytes from byte `offset` of the tensor."""
         return self._file.read(self._entry.offset + offset if size else 0, size)
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer`, which is not empty, from byte `offset` of the tensor."""
+        self._file.read_into(self._entry.offset + offset, buffer)
+
     def compare(self, crc: int) -> None:
         """CorruptionError unless `crc`, computed over all bytes, is the stored checksum."""
         if crc != self.checksum:

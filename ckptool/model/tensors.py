@@ -77,6 +77,11 @@ class StoredTensor:
             part.ensure()
         return self.parts
 
+    def verify(self) -> None:
+        """Compare the checksums of all its parts, numbers in bounded memory; raises like `read`."""
+        for part in self.parts:
+            part.verify()
+
     def read_flat(self, start: int, stop: int, *, verify: bool = False) -> Array:
         """Elements `start` to `stop` in row-major order, one-dimensional; raises like `read`.
 

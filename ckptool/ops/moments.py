@@ -200,17 +200,18 @@ def _widened(x: Array) -> Array:
 def _spread(wide: Array, total: float | complex) -> float:
     """The sum of squared distances from the mean; changes `wide`."""
     parts = wide.view(np.float64)
-    squares = _sum_of_squares(parts)
+    squares = sum_of_squares(parts)
     mean = total / len(wide)
     size = _size(mean)
     spread = squares - size * size * len(wide)
     if spread > _CANCELLED * squares:
         return spread
     wide -= mean
-    return _sum_of_squares(parts)
+    return sum_of_squares(parts)
 
 
-def _sum_of_squares(x: Array) -> float:
+def sum_of_squares(x: Array) -> float:
+    """The sum of the squares of a contiguous array of float64."""
     # BLAS is fast, but would start threads of its own for more than some thousand at once.
     whole = len(x) // _ROW * _ROW
     rows, rest = x[:whole].reshape(-1, 1, _ROW), x[whole:]

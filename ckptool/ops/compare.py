@@ -1,0 +1,207 @@
+"""Elements of two tensors compared, a block at a time; the results are exact for integers."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+
+from ckptool.format.arrays import Array
+from ckptool.format.dtypes import DType
+from ckptool.ops.moments import plain_numbers, sum_of_squares
+from ckptool.ops.rules import FLOATS, Rules
+from ckptool.ops.tally import Sample, SquareSum, Tally
+
+BLOCK = 1 << 15
+"""Elements that are best compared at a time: what is computed from them stays in a core's cache."""
+
+
+class _Scratch:
+    """Memory for what is computed from a block; fresh memory for each would cost more than computing."""
+
+    def __init__(self) -> None:
+        self.d, self.b, self.ratio, self._other = np.empty((4, BLOCK))
+        self.unequal = np.empty(BLOCK, np.bool_)
+
+    def like(self, block: Array) -> Array:
+        """Room for as many floats, of the same type."""
+        return self._other.view(block.dtype)[: len(block)]
+
+
+_thread = threading.local()
+
+
+def _scratch() -> _Scratch:
+    """What the thread has for all its comparisons."""
+    found: _Scratch | None = getattr(_thread, "scratch", None)
+    if found is None:
+        found = _thread.scratch = _Scratch()
+    return found
+
+
+class Comparison:
+    """Adds the differences between blocks of elements to a tally. Not for several threads."""
+
+    def __init__(self, dtype: DType, rules: Rules, max_samples: int = 0) -> None:
+        """For elements of type `dtype`; keeps the first `max_samples` that differ."""
+        self.tally = Tally()
+        self._exact = rules.exact
+        self._nan_differs = rules.nan_differs
+        self._rtol, self._atol = rules.tolerance(dtype)
+        self._max_samples = max_samples
+        self._is_float = dtype in FLOATS
+        self._step = self._step_for(dtype)
+        self._scratch = _scratch()
+
+    def _step_for(self, dtype: DType) -> Callable[[int, Array, Array], Array | None]:
+        if not dtype.size:
+            return self._objects
+        if dtype in (DType.complex64, DType.complex128):
+            return self._complex
+        if dtype in (DType.int64, DType.uint64):
+            return self._wide_integers
+        return self._reals
+
+    def add(self, start: int, a: Array, b: Array) -> None:
+        """Compare two one-dimensional blocks of the tensors, of at most BLOCK elements, from `start` on."""
+        with np.errstate(all="ignore"):
+            differs = self._step(start, a, b)
+            if self._exact:
+                differs = _bits_differ(a, b)
+        if differs is None:
+            return
+        count = int(np.count_nonzero(differs))
+        self.tally.count += count
+        room = self._max_samples - len(self.tally.samples)
+        if count and room > 0:
+            found = np.flatnonzero(differs)[:room].tolist()
+            self.tally.samples += [Sample(start + i, a[i], b[i]) for i in found]
+
+    def add_equal(self, a: Array) -> None:
+        """Count a block that is the same on both sides to the last bit, NaN equal to NaN."""
+        nans = 0
+        if self._is_float:
+            nans = int(np.count_nonzero(np.isnan(plain_numbers(a))))
+        self.tally.compared += len(a) - nans
+
+    def _reals(self, start: int, a: Array, b: Array) -> Array | None:
+        """Floats, and integers that a double holds: differences as doubles. None if nothing differs."""
+        a, b, scratch = plain_numbers(a), plain_numbers(b), self._scratch
+        d, b64 = scratch.d[: len(a)], scratch.b[: len(a)]
+        np.copyto(d, a)
+        np.copyto(b64, b)
+        np.subtract(d, b64, out=d)
+        high, low = float(d.max()), float(d.min())
+        top = max(high, -low)
+        if (top and SquareSum.scale(top)) or not math.isfinite(top):
+            return self._unusual_reals(start, a, b)
+        tally = self.tally
+        tally.compared += len(a)
+        if top == 0:
+            return None
+        if top > tally.max_abs:
+            tally.max_abs = top if self._is_float else int(top)
+            places = (int(d.argmax()) if high == top else len(d), int(d.argmin()) if -low == top else len(d))
+            tally.at = start + min(places)
+        tally.squares.add(sum_of_squares(d))
+        if tally.max_rel < math.inf and self._may_exceed(a, b, top):
+            np.abs(d, out=d)
+            np.abs(b64, out=b64)
+            ratios = np.divide(d, b64, out=scratch.ratio[: len(a)])
+            tally.max_rel = max(tally.max_rel, float(np.fmax.reduce(ratios)))
+        if self._rtol or self._atol:
+            np.abs(d, out=d)
+            limit = np.multiply(np.abs(b64, out=b64), self._rtol, out=b64)
+            return cast("Array", d > np.add(limit, self._atol, out=b64))
+        return np.not_equal(a, b, out=scratch.unequal[: len(a)])
+
+    def _may_exceed(self, a: Array, b: Array, top: float) -> bool:
+        """Whether |a-b|/|b| may be larger somewhere than it was so far; `top` is the largest |a-b|.
+
+        Seen from the smallest |b| if that will do, else from a/b, which takes one division
+        in the elements' own precision; the margin is more than its rounding.
+        """
+        if not self._is_float or self.tally.max_rel == 0:
+            return True
+        smallest = float(np.abs(b, out=self._scratch.like(b)).min())
+        if top < self.tally.max_rel * smallest * (1 - 1e-9):
+            return False
+        quotient = np.divide(a, b, out=self._scratch.like(b))
+        high, low = float(np.fmax.reduce(quotient)), float(np.fmin.reduce(quotient))
+        margin = 4 * float(np.finfo(quotient.dtype).eps) * max(abs(high), abs(low), 1.0)
+        return not max(high - 1, 1 - low) + margin < self.tally.max_rel
+
+    def _unusual_reals(self, start: int, a: Array, b: Array) -> Array:
+        """Floats among which are NaN, infinities, or differences whose squares a double cannot hold."""
+        a64, b64 = a.astype(np.float64), b.astype(np.float64)
+        distance = np.abs(a64 - b64)
+        distance[a64 == b64] = 0  # equal infinities
+        return self._absorb(start, distance, np.abs(b64), np.isnan(a64), np.isnan(b64))
+
+    def _complex(self, start: int, a: Array, b: Array) -> Array:
+        wide_a, wide_b = a.astype(np.complex128), b.astype(np.complex128)
+        nan_a, nan_b = np.isnan(wide_a), np.isnan(wide_b)
+        distance = np.abs(wide_a - wide_b)
+        # Infinity minus infinity in one part is no number, but the elements are infinitely far apart.
+        distance[np.isnan(distance) & ~(nan_a | nan_b)] = np.inf
+        distance[wide_a == wide_b] = 0
+        return self._absorb(start, distance, np.abs(wide_b), nan_a, nan_b)
+
+    def _absorb(self, start: int, distance: Array, size_b: Array, nan_a: Array, nan_b: Array) -> Array:
+        """Add |a-b| and |b|, given as doubles, to the tally; the elements that differ."""
+        tally, nan = self.tally, nan_a | nan_b
+        differs = np.isinf(distance) | (distance > size_b * self._rtol + self._atol)
+        differs[nan] = True
+        if not self._nan_differs:
+            differs[nan_a & nan_b] = False
+        distance = np.where(nan, 0, distance)
+        tally.compared += len(nan) - int(np.count_nonzero(nan))
+        top = float(distance.max())
+        if top > tally.max_abs:
+            tally.max_abs, tally.at = top, start + int(distance.argmax())
+        self._add_squares(distance, top)
+        ratios = distance / size_b
+        ratios[np.isinf(distance)] = np.inf
+        tally.max_rel = max(tally.max_rel, float(np.fmax.reduce(np.where(distance == 0, 0, ratios))))
+        return differs
+
+    def _add_squares(self, distance: Array, top: float) -> None:
+        exponent = SquareSum.scale(top)
+        scaled = np.ldexp(distance, -exponent)
+        self.tally.squares.add(float(np.sum(scaled * scaled)), exponent)
+
+    def _wide_integers(self, start: int, a: Array, b: Array) -> Array:
+        """Integers of 64 bits: the distance as an unsigned integer, where no bit is lost."""
+        unsigned_a, unsigned_b = a.view(np.uint64), b.view(np.uint64)
+        distance = np.where(a > b, unsigned_a - unsigned_b, unsigned_b - unsigned_a)
+        tally = self.tally
+        tally.compared += len(a)
+        place = int(distance.argmax())
+        top = int(distance[place])
+        if top > tally.max_abs:
+            tally.max_abs, tally.at = top, start + place
+        rounded, size_b = distance.astype(np.float64), np.abs(b.astype(np.float64))
+        self._add_squares(rounded, float(top))
+        if top and tally.max_rel < math.inf:
+            tally.max_rel = max(tally.max_rel, float(np.fmax.reduce(rounded / size_b)))
+        if self._rtol:
+            return cast("Array", rounded > size_b * self._rtol + self._atol)
+        if self._atol >= 2.0**64:
+            return np.zeros(len(a), np.bool_)
+        return cast("Array", distance > np.uint64(self._atol))
+
+    def _objects(self, _start: int, a: Array, b: Array) -> Array:
+        """Strings: equal to the last byte or not; nothing else is known of them."""
+        differs: Any = a != b
+        return np.asarray(differs, np.bool_)
+
+
+def _bits_differ(a: Array, b: Array) -> Array:
+    if a.dtype == object:
+        return np.asarray(a != b, np.bool_)
+    unit = f"u{a.itemsize // 2 if a.dtype.kind == 'c' else a.itemsize}"
+    differs = np.ascontiguousarray(a).view(unit) != np.ascontiguousarray(b).view(unit)
+    return cast("Array", differs.reshape(len(a), -1).any(axis=1))

@@ -1,0 +1,97 @@
+"""The values of many pairs of tensors compared on all cores, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ckptool.errors import CheckpointError
+from ckptool.ops.diff_plan import Advance, Pair, Readers, Wanted
+from ckptool.ops.parallel import map_in_order
+from ckptool.ops.rules import Rules
+from ckptool.ops.sources import Side
+from ckptool.ops.stretch import (
+    Found,
+    SideError,
+    Stretch,
+    check_whole,
+    compare_stretch,
+    stretches,
+)
+from ckptool.ops.tally import Tally
+
+
+@dataclass
+class Outcome:
+    """What comparing a pair came to: a tally of all its elements, or why a side cannot be read."""
+
+    pair: Pair
+    tally: Tally = field(default_factory=Tally)
+    faults: list[SideError] = field(default_factory=list)
+
+
+class _Work(NamedTuple):
+    """A piece of work for one pair; without a stretch there is nothing to do for it (any more)."""
+
+    number: int
+    stretch: Stretch | None
+    last: bool
+    faults: tuple[SideError, ...] = ()
+
+
+def compare_pairs(
+    readers: Readers, pairs: Sequence[Pair], rules: Rules, wanted: Wanted, advance: Advance | None = None
+) -> Iterator[Outcome]:
+    """The outcome for each pair, in their order. What cannot be read is an outcome, not an error."""
+    broken: set[int] = set()
+    outcome, parts = Outcome(pairs[0]), list[tuple[Stretch, Found]]()
+    for work, found in map_in_order(_run, _work(readers, pairs, rules, wanted, broken)):
+        if isinstance(found, Found) and work.stretch is not None:
+            parts.append((work.stretch, found))
+            outcome.tally.merge(found.tally, wanted.samples(outcome.pair.a.dtype))
+            if advance is not None:
+                advance(2 * (work.stretch.stop - work.stretch.start) * outcome.pair.a.dtype.size)
+        elif isinstance(found, SideError):
+            outcome.faults.append(found)
+        outcome.faults += work.faults
+        if outcome.faults:
+            broken.add(work.number)
+        if work.last:
+            if not outcome.faults and parts:
+                outcome.faults += check_whole(parts)
+            yield outcome
+            if work.number + 1 < len(pairs):
+                outcome, parts = Outcome(pairs[work.number + 1]), []
+
+
+def _work(
+    readers: Readers, pairs: Sequence[Pair], rules: Rules, wanted: Wanted, broken: set[int]
+) -> Iterator[_Work]:
+    """The work for each pair in turn, its last piece marked; of a pair found `broken` no more is done."""
+    for number, pair in enumerate(pairs):
+        faults = []
+        sides = []
+        try:
+            sides.append(Side(readers[0], pair.name))
+        except CheckpointError as exc:
+            faults.append(SideError("a", exc))
+        try:
+            sides.append(Side(readers[1], pair.name_b))
+        except CheckpointError as exc:
+            faults.append(SideError("b", exc))
+        if faults:
+            yield _Work(number, None, True, tuple(faults))
+            continue
+        for stretch in stretches(sides[0], sides[1], rules, wanted):
+            last = stretch.is_last
+            yield _Work(number, None if number in broken else stretch, last)
+
+
+def _run(work: _Work) -> tuple[_Work, Found | SideError | None]:
+    if work.stretch is None:
+        return work, None
+    try:
+        return work, compare_stretch(work.stretch)
+    except SideError as exc:
+        return work, exc

@@ -1,0 +1,65 @@
+"""When two elements count as different."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ckptool.errors import RequestError
+from ckptool.format.dtypes import DType
+
+# (rtol, atol) by type. From float16 to complex128 those of torch.testing.assert_close; below
+# a byte's worth of digits one unit in the last place. Types that are not here are exact.
+AUTO_TOLERANCES = {
+    DType.float64: (1e-7, 1e-7),
+    DType.complex128: (1e-7, 1e-7),
+    DType.float32: (1.3e-6, 1e-5),
+    DType.complex64: (1.3e-6, 1e-5),
+    DType.float16: (1e-3, 1e-5),
+    DType.bfloat16: (1.6e-2, 1e-5),
+    DType.float8_e4m3fn: (0.125, 1e-5),
+    DType.float8_e4m3fnuz: (0.125, 1e-5),
+    DType.float8_e4m3b11fnuz: (0.125, 1e-5),
+    DType.float8_e5m2: (0.25, 1e-5),
+    DType.float8_e5m2fnuz: (0.25, 1e-5),
+    DType.float4_e2m1fn: (0.5, 1e-5),
+}
+
+FLOATS = frozenset(AUTO_TOLERANCES)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Elements differ if not |a-b| <= atol + rtol*|b|, as `numpy.isclose` has it with NaN equal to NaN.
+
+    Attributes:
+        rtol, atol: neither negative nor NaN; 0 for any difference.
+        auto: take `AUTO_TOLERANCES` in their place.
+        exact: compare bit for bit instead, and read what has equal checksums too.
+        nan_differs: NaN differs from NaN.
+
+    RequestError if they contradict each other.
+    """
+
+    rtol: float = 0.0
+    atol: float = 0.0
+    auto: bool = False
+    exact: bool = False
+    nan_differs: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.rtol >= 0 and self.atol >= 0):
+            raise RequestError("a tolerance is a number, and not negative")
+        if self.exact and (self.rtol or self.atol or self.auto):
+            raise RequestError("an exact comparison has no tolerance")
+        if self.exact and self.nan_differs:
+            raise RequestError("an exact comparison takes NaN as its bits say")
+        if self.auto and (self.rtol or self.atol):
+            raise RequestError("automatic tolerances leave no room for others")
+
+    def tolerance(self, dtype: DType) -> tuple[float, float]:
+        """(rtol, atol) for elements of this type."""
+        return AUTO_TOLERANCES.get(dtype, (0.0, 0.0)) if self.auto else (self.rtol, self.atol)
+
+    def equal_bytes_suffice(self, dtype: DType) -> bool:
+        """Whether elements whose bytes are equal cannot differ."""
+        return not (self.nan_differs and dtype in FLOATS)

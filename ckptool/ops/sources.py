@@ -1,0 +1,99 @@
+"""The elements of a tensor as a comparison goes through them: block after block, checksums on the way."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from ckptool.format.arrays import Array, decode_numbers, numpy_dtype
+from ckptool.format.slices import whole_box
+from ckptool.model.reader import CheckpointReader
+from ckptool.model.stored_numbers import StoredNumbers
+from ckptool.model.tensors import StoredTensor
+from ckptool.wire.checksum import crc32c
+
+
+class Source(Protocol):
+    """Reads one stretch of a tensor from its beginning to its end; for one thread."""
+
+    def block(self, start: int, stop: int) -> Array:
+        """The next elements, one-dimensional."""
+
+
+class Stored:
+    """Numbers that lie in a V2 shard in one piece. `crc` is the checksum of what has been fetched."""
+
+    def __init__(self, numbers: StoredNumbers) -> None:
+        self.crc = 0
+        self.big_endian = numbers.big_endian
+        self._numbers = numbers
+        self._buffer = bytearray()
+
+    def fetch(self, start: int, stop: int) -> bytearray:
+        """The stored bytes of the next elements, until the next call or `decode`."""
+        item = self._numbers.dtype.size
+        size = (stop - start) * item
+        if len(self._buffer) != size:
+            self._buffer = bytearray(size)
+        with memoryview(self._buffer) as buffer:
+            self._numbers.read_into(start * item, buffer)
+            self.crc = crc32c(buffer, self.crc)
+        return self._buffer
+
+    def decode(self) -> Array:
+        """The elements that were fetched last, until the next are fetched."""
+        stored = np.frombuffer(self._buffer, np.uint8).reshape(-1, self._numbers.dtype.size)
+        return decode_numbers(stored, self._numbers.dtype, big_endian=self._numbers.big_endian)
+
+    def block(self, start: int, stop: int) -> Array:
+        """The next elements, until those that follow are asked for."""
+        self.fetch(start, stop)
+        return self.decode()
+
+
+class Cut:
+    """Numbers in slices in V2 shards; their checksums are checked apart, by `StoredTensor.verify`."""
+
+    def __init__(self, tensor: StoredTensor) -> None:
+        self._tensor = tensor
+
+    def block(self, start: int, stop: int) -> Array:
+        """The elements, one-dimensional."""
+        return self._tensor.read_flat(start, stop)
+
+
+class Whole:
+    """What can only be read all at once: strings, and anything in V1 files."""
+
+    def __init__(self, tensor: StoredTensor) -> None:
+        self._values = tensor.read(whole_box(tensor.shape)).reshape(-1)
+
+    def block(self, start: int, stop: int) -> Array:
+        """The elements, one-dimensional."""
+        return self._values[start:stop]
+
+
+class Side:
+    """One tensor of one checkpoint, found once, read by any number of sources."""
+
+    def __init__(self, reader: CheckpointReader, name: str) -> None:
+        """Raises what `CheckpointReader.stored` and `CheckpointReader.stored_numbers` raise.
+
+        UnsupportedError for a type without elements.
+        """
+        self.numbers = reader.stored_numbers(name)
+        self.tensor = reader.stored(name)
+        numpy_dtype(self.tensor.dtype)
+        self.is_cut = self.numbers is None and reader.format == "V2" and self.tensor.dtype.size > 0
+
+    @property
+    def divisible(self) -> bool:
+        """Whether a stretch can be read by itself."""
+        return self.numbers is not None or self.is_cut
+
+    def source(self) -> Source:
+        """A new source for a stretch of it."""
+        if self.numbers is not None:
+            return Stored(self.numbers)
+        return Cut(self.tensor) if self.is_cut else Whole(self.tensor)
