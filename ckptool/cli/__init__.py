@@ -23,6 +23,7 @@ from ckptool.wire.files import exists
 COMMANDS = {
     "ls": "List the tensors of a checkpoint.",
     "show": "Print the values of tensors, all of them if none is named.",
+    "diff": "Tell what changed between two checkpoints, A and B.",
     "latest": "Print the prefix of the newest checkpoint in a directory.",
     "rename": "Write a checkpoint with tensors renamed or left out.",
     "graph": "Show what the graph of a checkpoint says, without TensorFlow.",

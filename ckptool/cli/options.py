@@ -64,9 +64,12 @@ def selection_options(callback: Callback) -> Callback:
 
 
 class TensorName(click.types.StringParamType):
-    """A tensor name or a pattern; shells complete it from the checkpoint given before it."""
+    """A tensor name or a pattern; shells complete it from the checkpoint given before it as `argument`."""
 
     name = "name"
+
+    def __init__(self, argument: str = "checkpoint") -> None:
+        self.argument = argument
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -77,7 +80,7 @@ class TensorName(click.types.StringParamType):
         from ckptool.model.load import load_checkpoint
 
         try:
-            with load_checkpoint(ctx.params["checkpoint"]) as reader:
+            with load_checkpoint(ctx.params[self.argument]) as reader:
                 names = [printable(tensor.name) for tensor in reader.tensors()]
         except (CheckpointError, KeyError, TypeError):
             return []

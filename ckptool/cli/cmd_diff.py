@@ -1,0 +1,186 @@
+"""`ckptool diff`."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+import click
+
+from ckptool.cli.diff_view import document, lines, names, print_stat, print_table
+from ckptool.cli.options import TensorName, checkpoint_argument, common_options, selection_options
+from ckptool.cli.output import Output
+from ckptool.cli.progress import progress
+from ckptool.cli.resolve import open_checkpoint
+from ckptool.errors import RequestError
+from ckptool.ops.diff import Diff, Failure, diff_values, quick_verdict
+from ckptool.ops.diff_plan import Scope, Wanted, plan_diff
+from ckptool.ops.mapping import gather_pairs
+from ckptool.ops.names_map import Alignment, PrefixHint
+from ckptool.ops.rules import Rules
+
+Callback = TypeVar("Callback", bound=Callable[..., Any])
+
+# Elements shown of string tensors, whose differences no number tells, unless --max-diffs says more.
+_STRINGS_SHOWN = 3
+
+
+def _rule_options(callback: Callback) -> Callback:
+    """Add the options that say when elements differ; the command gets them as `rules`."""
+
+    @click.option("--rtol", type=float, default=0.0, metavar="X", help="Tolerate |a-b| up to X*|b|.")
+    @click.option("--atol", type=float, default=0.0, metavar="X", help="Tolerate |a-b| up to X.")
+    @click.option(
+        "--tolerance", type=click.Choice(["auto"]), help="Tolerate what is usual for each dtype, as above."
+    )
+    @click.option("--exact", is_flag=True, help="Read everything, and compare bit for bit.")
+    @click.option("--nan-differs", is_flag=True, help="Let NaN differ from NaN.")
+    @functools.wraps(callback)
+    def with_rules(
+        *args: Any,
+        rtol: float,
+        atol: float,
+        tolerance: str | None,
+        exact: bool,
+        nan_differs: bool,
+        **kwargs: Any,
+    ) -> Any:
+        rules = Rules(rtol, atol, auto=tolerance is not None, exact=exact, nan_differs=nan_differs)
+        return callback(*args, rules=rules, **kwargs)
+
+    return with_rules  # type: ignore[return-value]
+
+
+def _alignment_options(callback: Callback) -> Callback:
+    """Add the options that say which names belong together; the command gets them as `alignment`."""
+
+    @click.option("--strip-prefix-a", metavar="P", default="", help="Take P off the names of A that have it.")
+    @click.option("--strip-prefix-b", metavar="P", default="", help="Take P off the names of B that have it.")
+    @click.option(
+        "--rename", multiple=True, metavar="OLD=NEW", help="Compare OLD of A with NEW of B; repeatable."
+    )
+    @click.option(
+        "--map",
+        "map_file",
+        metavar="FILE",
+        type=click.Path(),
+        help="Renames from FILE: lines OLD<TAB>NEW, or a JSON object.",
+    )
+    @functools.wraps(callback)
+    def with_alignment(
+        *args: Any,
+        strip_prefix_a: str,
+        strip_prefix_b: str,
+        rename: tuple[str, ...],
+        map_file: str | None,
+        **kwargs: Any,
+    ) -> Any:
+        renames = gather_pairs(rename, [map_file] if map_file is not None else [])
+        return callback(*args, alignment=Alignment(strip_prefix_a, strip_prefix_b, renames), **kwargs)
+
+    return with_alignment  # type: ignore[return-value]
+
+
+@click.command("diff")
+@checkpoint_argument("a", "A")
+@checkpoint_argument("b", "B")
+@click.argument("patterns", metavar="[PATTERN]...", nargs=-1, type=TensorName("a"))
+@selection_options
+@_rule_options
+@_alignment_options
+@click.option("--ignore-slots", is_flag=True, help="Leave out what optimizers keep for each variable.")
+@click.option("--stat", is_flag=True, help="Print a bar for each tensor that differs.")
+@click.option("--names-only", is_flag=True, help="Print only the names of tensors that differ.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing, stop at the first difference.")
+@click.option("--max-diffs", type=click.IntRange(min=0), metavar="N", help="List N elements of each tensor.")
+@common_options
+def command(
+    a: str,
+    b: str,
+    patterns: tuple[str, ...],
+    regex: tuple[str, ...],
+    exclude: tuple[str, ...],
+    rules: Rules,
+    alignment: Alignment,
+    ignore_slots: bool,
+    stat: bool,
+    names_only: bool,
+    quiet: bool,
+    max_diffs: int | None,
+    output: Output,
+) -> int:
+    """Tell what changed between two checkpoints, A and B.
+
+    Compares names, shapes, dtypes, then values: tensors whose stored checksums agree are
+    equal without being read. PATTERN is a name of either side, or has the wildcards * and ?.
+    Elements differ if not |a-b| <= atol + rtol*|b|, and NaN equals NaN.
+
+    The tolerances (rtol, atol) of --tolerance auto: float64 1e-7, 1e-7; float32 1.3e-6, 1e-5;
+    float16 1e-3, 1e-5; bfloat16 1.6e-2, 1e-5; float8 and float4 one unit in the last place;
+    complex numbers as their parts; everything else none.
+
+    \b
+    Examples:
+        ckptool diff model.ckpt-1000 model.ckpt-2000
+        ckptool diff old/ new/ 'encoder/*' --rtol 1e-5
+        ckptool diff old/ new/ --strip-prefix-b model/ --ignore-slots
+
+    \b
+    Exit codes:
+        0  equal
+        1  different
+        2  a checkpoint or a tensor cannot be read, or a pattern matches nothing
+    """
+    if stat + names_only + quiet + output.json > 1:
+        raise RequestError("--stat, --names-only, --quiet and --json exclude each other")
+    with ExitStack() as stack:
+        reader_a, rest = stack.enter_context(open_checkpoint(a, output, patterns))
+        reader_b, rest = stack.enter_context(open_checkpoint(b, output, rest))
+        readers = reader_a, reader_b
+        plan = plan_diff(readers, Scope(rest, regex, exclude, alignment, ignore_slots), rules)
+        # NumPy reads this when it is loaded: threads of its own would be in the way of ours.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        advance = stack.enter_context(progress("comparing", plan.bytes))
+        if quiet:
+            verdict = quick_verdict(readers, plan, rules, advance)
+            return _exit_code(verdict.equal, verdict.failed, output)
+        strings = _STRINGS_SHOWN if max_diffs is None else max_diffs
+        wanted = Wanted(not names_only, max_diffs or 0, strings)
+        diff = diff_values(readers, plan, rules, wanted, advance)
+    if diff.hint is not None:
+        _give_hint(diff.hint, output)
+    if names_only:
+        output.lines((name,) for name in names(diff))
+    elif stat:
+        print_stat(diff, output)
+    else:
+        _print(diff, output, elements=max_diffs is not None)
+    return _exit_code(diff.equal, diff.failed, output)
+
+
+def _give_hint(hint: PrefixHint, output: Output) -> None:
+    side = hint.side
+    output.note(
+        f"the names that only {side.upper()} has are the other side's with the extra prefix {hint.prefix}: "
+        f"try --strip-prefix-{side} {hint.prefix}"
+    )
+
+
+def _print(diff: Diff, output: Output, *, elements: bool) -> None:
+    if output.json:
+        output.document("diff", document(diff, elements=elements))
+    elif output.terminal:
+        print_table(diff, output)
+    else:
+        output.lines(lines(diff, elements=elements))
+
+
+def _exit_code(equal: bool | None, failed: Sequence[Failure], output: Output) -> int:
+    for failure in failed:
+        output.note(f"error: {failure.side.upper()} cannot be read: {failure.detail}")
+    if failed:
+        return 2
+    return 0 if equal else 1

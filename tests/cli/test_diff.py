@@ -1,0 +1,315 @@
+"""`ckptool diff`: views, exit codes, options."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.bundles import write_bundle
+from tests.cli.runner import FIXTURES, execute, on_terminal, run
+
+W = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[str, str]:
+    """Two checkpoints that differ in every way."""
+    same: dict[str, Any] = {"same": W, "shape": W, "type": W, "value": W, "words": [b"x\n", b"y"]}
+    changed = {"shape": W.T, "type": W.astype(np.float16), "value": W.copy(), "words": [b"x\n", b"z"]}
+    changed["value"][:, 2] += 0.5  # type: ignore[index]
+    a = write_bundle(tmp_path / "a", {"gone": W, **same})
+    return a, write_bundle(tmp_path / "b", {**same, **changed, "new": W})
+
+
+def test_lines_in_a_pipe(pair: tuple[str, str]) -> None:
+    result = run("diff", *pair)
+    assert result.exit_code == 1
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == [
+        "gone\tonly_a" + "\t" * 9,
+        "new\tonly_b" + "\t" * 9,
+        "shape\tshape\tfloat32\t[2,3]\tfloat32\t[3,2]" + "\t" * 5,
+        "type\tdtype\tfloat32\t[2,3]\tfloat16\t[2,3]" + "\t" * 5,
+        f"value\tvalues\tfloat32\t[2,3]\tfloat32\t[2,3]\t2\t0.5\t0.2\t[0,2]\t{(2 * 0.25 / 6) ** 0.5}",
+        "words\tvalues\tstring\t[2]\tstring\t[2]\t1\t\t\t\t",
+    ]
+
+
+def test_json(pair: tuple[str, str]) -> None:
+    result = run("diff", *pair, "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert list(document) == [
+        "schema", "a", "b", "equal", "only_a", "only_b", "changed", "unchanged", "failed",
+    ]  # fmt: skip
+    assert document["schema"] == "ckptool.diff/1"
+    assert (document["a"], document["b"]) == pair
+    assert (document["equal"], document["unchanged"], document["failed"]) == (False, 1, [])
+    assert (document["only_a"], document["only_b"]) == (["gone"], ["new"])
+    shape, dtype, value, words = document["changed"]
+    kind = {"dtype": "float32", "shape": [2, 3]}
+    none = dict.fromkeys(("count", "max_abs", "max_rel", "at", "rms"))
+    assert shape == {"name": "shape", "kind": "shape", "a": kind, "b": {**kind, "shape": [3, 2]}, **none}
+    assert dtype == {"name": "type", "kind": "dtype", "a": kind, "b": {**kind, "dtype": "float16"}, **none}
+    assert value["rms"] == pytest.approx((2 * 0.25 / 6) ** 0.5)
+    assert {**value, "rms": 0} == {
+        "name": "value", "kind": "values", "a": kind, "b": kind,
+        "count": 2, "max_abs": 0.5, "max_rel": pytest.approx(0.2), "at": [0, 2], "rms": 0,
+    }  # fmt: skip
+    kind = {"dtype": "string", "shape": [2]}
+    assert words == {"name": "words", "kind": "values", "a": kind, "b": kind, **none, "count": 1}
+
+
+def test_elements_in_json(pair: tuple[str, str]) -> None:
+    changed = json.loads(run("diff", *pair, "--json", "--max-diffs", "1").stdout)["changed"]
+    diffs = {change["name"]: change["diffs"] for change in changed}
+    assert diffs["value"] == [{"at": [0, 2], "a": 2.0, "b": 2.5}]
+    assert diffs["words"] == [{"at": [1], "a": "y", "b": "z"}]
+    assert diffs["shape"] == []
+
+
+def test_elements_in_lines(pair: tuple[str, str]) -> None:
+    lines = run("diff", *pair, "value", "words", "--max-diffs", "5").stdout.splitlines()
+    assert [line for line in lines if "element" in line] == [
+        "value\telement\t[0,2]\t2.0\t2.5",
+        "value\telement\t[1,2]\t5.0\t5.5",
+        r"words	element	[1]	b'y'	b'z'",
+    ]
+
+
+def test_infinities_are_words(tmp_path: Path) -> None:
+    a = write_bundle(tmp_path / "a", {"w": np.array([1.0, 2.0])})
+    b = write_bundle(tmp_path / "b", {"w": np.array([1.0, np.inf])})
+    (change,) = json.loads(run("diff", a, b, "--json").stdout)["changed"]
+    assert (change["max_abs"], change["max_rel"], change["rms"]) == ("Infinity",) * 3
+    assert run("diff", a, b).stdout.split("\t")[7:9] == ["Infinity", "Infinity"]
+
+
+def test_a_table_on_a_terminal(pair: tuple[str, str]) -> None:
+    text = on_terminal("diff", *pair, "--no-color")
+    for part in (
+        "only in A",
+        "only in B",
+        "[2,3] -> [3,2]",
+        "float32 -> float16",
+        "2 of 6",
+        "0.5",
+        "b'y' -> b'z'",
+    ):
+        assert part in text, text
+    assert text.splitlines()[-1] == "4 changed, 1 only in A, 1 only in B, 1 unchanged"
+
+
+def test_nothing_to_tell(pair: tuple[str, str]) -> None:
+    result = run("diff", pair[0], pair[0])
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert on_terminal("diff", pair[0], pair[0]) == "no difference in 6 tensors\n"
+
+
+def test_names_only(pair: tuple[str, str]) -> None:
+    result = run("diff", *pair, "--names-only")
+    assert result.exit_code == 1
+    assert result.stdout.split() == ["gone", "new", "shape", "type", "value", "words"]
+
+
+def test_stat(pair: tuple[str, str], tmp_path: Path) -> None:
+    result = run("diff", *pair, "--stat")
+    assert result.exit_code == 1
+    rms = (2 * 0.25 / 6) ** 0.5
+    assert result.stdout.splitlines() == [
+        "gone\tonly_a\t\t", "new\tonly_b\t\t", "shape\tshape\t\t", "type\tdtype\t\t",
+        f"value\tvalues\t2\t{rms}", "words\tvalues\t1\t",
+    ]  # fmt: skip
+    a = write_bundle(tmp_path / "a", {"half": W, "most": W, "step": np.array(1)})
+    b = write_bundle(tmp_path / "b", {"half": W + 1, "most": W + 2, "step": np.array(1000)})
+    bars = [line.count("█") for line in on_terminal("diff", a, b, "--stat").splitlines()]
+    assert bars[-4:] == [10, 20, 0, 0]
+    assert on_terminal("diff", a, a, "--stat") == "no difference in 3 tensors\n"
+    ascii_bars = on_terminal("diff", a, b, "--stat", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert "#" * 20 in ascii_bars
+
+
+def test_quiet(pair: tuple[str, str]) -> None:
+    for arguments, code in (((), 1), (("same",), 0), (("value",), 1), (("words",), 1)):
+        result = run("diff", *pair, *arguments, "-q")
+        assert (result.exit_code, result.stdout, result.stderr) == (code, "", "")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "plain", "exact"),
+    [
+        (np.array([0.0], "f4"), np.array([-0.0], "f4"), 0, 1),
+        (np.array([0x7FC00000], "u4").view("f4"), np.array([0x7FC00001], "u4").view("f4"), 0, 1),
+        (np.array([1], "f4"), np.array([1], "f8"), 1, 1),
+        (np.array([1], "f4"), np.array([1], "f4"), 0, 0),
+    ],
+    ids=["minus-zero", "nan-payload", "dtype", "equal"],
+)
+def test_exit_codes(tmp_path: Path, a: Any, b: Any, plain: int, exact: int) -> None:
+    pair = write_bundle(tmp_path / "a", {"w": a}), write_bundle(tmp_path / "b", {"w": b})
+    for quiet in ((), ("-q",)):
+        assert run("diff", *pair, *quiet).exit_code == plain
+        assert run("diff", *pair, *quiet, "--exact").exit_code == exact
+
+
+def test_a_difference_in_a_name_only_is_one(tmp_path: Path) -> None:
+    pair = write_bundle(tmp_path / "a", {"w": W}), write_bundle(tmp_path / "b", {"v": W})
+    assert run("diff", *pair).exit_code == 1
+    assert run("diff", *pair, "-q").exit_code == 1
+    assert run("diff", *pair, "--rename", "w=v").exit_code == 0
+
+
+def test_a_damaged_tensor_is_trouble(pair: tuple[str, str]) -> None:
+    data = Path(f"{pair[0]}.data-00000-of-00001")
+    raw = bytearray(data.read_bytes())
+    raw[4 * 24] ^= 0xFF  # in `value`
+    data.write_bytes(raw)
+    result = run("diff", *pair)
+    assert result.exit_code == 2
+    assert "value\tfailed" in result.stdout
+    assert "words\tvalues" in result.stdout
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("ckptool: error: A cannot be read: ")
+    assert "tensor value: the checksum does not match" in line
+    document = json.loads(run("diff", *pair, "value", "--json").stdout)
+    assert (document["equal"], document["changed"]) == (None, [])
+    ((name, side, detail),) = (failure.values() for failure in document["failed"])
+    assert (name, side) == ("value", "a")
+    assert "checksum" in detail
+    quiet = run("diff", *pair, "value", "-q")
+    assert (quiet.exit_code, quiet.stdout) == (2, "")
+    assert "checksum" in quiet.stderr
+    assert "unreadable in A" in on_terminal("diff", *pair, "value")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nowhere"],
+        ["--rtol", "-1"],
+        ["--rtol", "1", "--exact"],
+        ["--tolerance", "auto", "--atol", "1"],
+        ["-q", "--json"],
+        ["--rename", "x"],
+        ["--rename", "nowhere=w"],
+        ["--map", "nowhere"],
+        ["--strip-prefix-a", "nowhere"],
+        ["--max-diffs", "-1"],
+        ["-e", "("],
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_done_is_trouble(pair: tuple[str, str], arguments: list[str]) -> None:
+    result = run("diff", *pair, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("ckptool: error: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_side_that_is_not_there(pair: tuple[str, str]) -> None:
+    result = run("diff", pair[0], f"{pair[1]}-none")
+    assert result.exit_code == 2
+    assert f"{pair[1]}-none" in result.stderr
+
+
+def test_tolerances(pair: tuple[str, str]) -> None:
+    assert run("diff", *pair, "value", "--atol", "0.5").exit_code == 0
+    assert run("diff", *pair, "value", "--rtol", "0.2").exit_code == 0
+    assert run("diff", *pair, "value", "--rtol", "0.1").exit_code == 1
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "int32"])
+def test_automatic_tolerances_follow_the_dtype(tmp_path: Path, dtype: str) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    kind = np.dtype(getattr(ml_dtypes, dtype, dtype))
+    step = 1 if kind.kind == "i" else float(ml_dtypes.finfo(kind).eps)
+    values = {"a": 1, "near": 1 + step, "far": 1 + 20 * step}
+    for name, value in values.items():
+        write_bundle(tmp_path / name, {"w": np.array([value], kind)})
+    near = run("diff", tmp_path / "a", tmp_path / "near", "--tolerance", "auto")
+    far = run("diff", tmp_path / "a", tmp_path / "far", "--tolerance", "auto")
+    assert near.exit_code == (1 if kind.kind == "i" else 0)
+    assert far.exit_code == (0 if dtype in ("float64", "float32") else 1)
+
+
+def test_nan_differs(tmp_path: Path) -> None:
+    prefix = write_bundle(tmp_path / "a", {"w": np.array([1, np.nan])})
+    assert run("diff", prefix, prefix).exit_code == 0
+    assert run("diff", prefix, prefix, "--nan-differs").exit_code == 1
+
+
+def test_names_are_lined_up(tmp_path: Path) -> None:
+    a = write_bundle(tmp_path / "a", {"w": W, "b": W, "step": W})
+    b = write_bundle(tmp_path / "b", {"m/w": W, "m/b": W, "step": W})
+    result = run("diff", a, b)
+    assert result.exit_code == 1
+    assert "the names that only B has are the other side's with the extra prefix m/" in result.stderr
+    assert "--strip-prefix-b m/" in result.stderr
+    assert run("diff", a, b, "--strip-prefix-b", "m/").exit_code == 0
+    assert run("diff", b, a, "--strip-prefix-a", "m/").exit_code == 0
+    (tmp_path / "map").write_text("w\tm/w\nb\tm/b\n")
+    assert run("diff", a, b, "--map", tmp_path / "map").exit_code == 0
+    assert run("diff", a, b, "--map", tmp_path / "map", "-q").exit_code == 0
+    (tmp_path / "map").write_text('{"w": "m/w"}')
+    assert run("diff", a, b, "--map", tmp_path / "map", "--rename", "b=m/b").exit_code == 0
+    assert run("diff", a, b, "--exclude", "*w", "--exclude", "*b").exit_code == 0
+    assert run("diff", a, b, "-e", "^st").exit_code == 0
+
+
+def test_both_names_of_a_renamed_tensor_are_shown(tmp_path: Path) -> None:
+    a, b = write_bundle(tmp_path / "a", {"w": W}), write_bundle(tmp_path / "b", {"v": W + 1})
+    assert "w => v" in on_terminal("diff", a, b, "--rename", "w=v")
+
+
+def test_slots_are_left_out(tmp_path: Path) -> None:
+    prefix = FIXTURES / "optimizer-slots"
+    listed = run("ls", prefix, "-1").stdout.split()
+    slots = [name for name in listed if name.endswith(("/Adam", "/Adam_1"))]
+    assert slots
+    result = run("diff", prefix, prefix, "--exact", "--ignore-slots", "--json")
+    assert json.loads(result.stdout)["unchanged"] == len(listed) - len(slots)
+
+
+def test_files_of_a_checkpoint_are_no_patterns(pair: tuple[str, str]) -> None:
+    result = run("diff", *pair, f"{pair[0]}.index", "same")
+    assert result.exit_code == 0
+    assert "belongs to" in result.stderr
+
+
+def test_names_are_printed_safely(tmp_path: Path) -> None:
+    a = write_bundle(tmp_path / "a", {"\x1b[31mw\n": W, "w\udcff": W})
+    b = write_bundle(tmp_path / "b", {"\x1b[31mw\n": W + 1})
+    text = run("diff", a, b).stdout
+    assert [line.split("\t")[0] for line in text.splitlines()] == [r"\x1b[31mw\n", r"w\xff"]
+    assert "\x1b[31m" not in on_terminal("diff", a, b, "--no-color")
+
+
+MAIN = """import sys
+from ckptool.cli import main
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("quiet", [(), ("-q",)])
+def test_numpy_is_not_loaded_where_checksums_tell(tmp_path: Path, quiet: tuple[str, ...]) -> None:
+    a, b = write_bundle(tmp_path / "a", {"w": W}), write_bundle(tmp_path / "b", {"w": W})
+    for path in tmp_path.glob("*.data-*"):
+        path.unlink()
+    command = [sys.executable, "-c", MAIN, "diff", a, b, *quiet]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0
+    assert not {b"numpy", b"rich", b"google.protobuf"} & set(done.stderr.split())
+
+
+def test_formats_of_every_age(tmp_path: Path) -> None:
+    done = execute("diff", FIXTURES / "v1-sharded", FIXTURES / "v1-sharded", "--exact")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
