@@ -143,6 +143,8 @@ def _verify_v1(
     from ckptool.ops.verify_v1 import check_v1
 
     contents = check_v1(location, report, quick=options.quick, finite=options.finite, progress=progress)
+    if not contents.tensors:
+        return None
     tensors = _Summary(contents.tensors)
     tensors.stored = sum(element_count(shape) * dtype.size for dtype, shape in tensors.values())
     return tensors

@@ -117,7 +117,7 @@ class TableCheck:
                 )
             self._separators.append(separator)
             self._handles.append(block)
-        if not self._handles:
+        if before is None:
             self._add("bad-block", "index block: it lists no data block", handle.offset, handle.size)
 
     def _check_tiling(self, footer: Footer) -> None:
@@ -140,13 +140,14 @@ class TableCheck:
         """
         last: bytes | None = None
         handles = self._handles[:1] if only_first else self._handles
-        budget = self.file.size
+        end = 0
         for number, handle in enumerate(handles):
-            budget -= handle.size
-            if budget < 0:
-                # Blocks that overlap, of which the tiling has told: reading them all could take for ever.
+            if handle.offset < end:
+                # Reading blocks that overlap could take for ever; that they do has been told.
                 self.complete = False
-                return
+                continue
+            if handle.offset + handle.size <= self.file.size:
+                end = handle.offset + handle.size
             block = self._read_block(handle, f"data block {number}")
             if block is None:
                 self.complete = False

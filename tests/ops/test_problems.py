@@ -1,0 +1,35 @@
+"""The codes: documented, used, and told one by one only so often."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ckptool.ops import problems
+from ckptool.ops.problems import CODES, Report
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_table_in_the_readme_is_that_of_the_codes() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    table = text.partition("<!-- codes -->\n")[2].partition("<!-- /codes -->")[0]
+    rows = [f"| `{code}` | {kind.severity} | {kind.meaning} |\n" for code, kind in CODES.items()]
+    assert table == "| code | severity | meaning |\n| --- | --- | --- |\n" + "".join(rows)
+
+
+def test_every_code_is_used_and_expected_by_a_test() -> None:
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "ckptool" / "ops").glob("verify*.py"))
+    tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_verify*.py"))
+    for code in CODES:
+        assert f'"{code}"' in source, code
+        assert f'"{code}"' in tests, code
+
+
+def test_too_many_problems_of_a_code_are_counted(monkeypatch) -> None:
+    monkeypatch.setattr(problems, "MAX_PER_CODE", 3)
+    report = Report()
+    for number in range(5):
+        report.add("gap", f"gap {number}")
+    report.add("overlap", "one")
+    assert [p.detail for p in report.problems] == ["gap 0", "gap 1", "gap 2", "one", "and 2 more"]
+    assert report.count("gap") == 5

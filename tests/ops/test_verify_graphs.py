@@ -1,0 +1,163 @@
+"""Graphs that do not fit their checkpoint: `.meta` savers, and the object graph inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ckptool.format.proto.meta_graph_pb2 import MetaGraphDef
+from ckptool.format.proto.object_graph_pb2 import TrackableObjectGraph
+from ckptool.format.strings import encode_strings
+from tests.ops.crafted import ZEROS, codes, problems, write_bundle
+from tests.tables import entry
+
+Change = Callable[[MetaGraphDef], object]
+
+
+def graph(keys: list[bytes], specs: list[bytes], dtypes: list[int]) -> MetaGraphDef:
+    """The graph of a saver with one RestoreV2, as TensorFlow names its parts."""
+    meta = MetaGraphDef()
+    saver = meta.saver_def
+    saver.filename_tensor_name, saver.save_tensor_name = "save/Const:0", "save/control_dependency:0"
+    saver.restore_op_name, saver.version = "save/restore_all", 2
+    for name, values in (("save/names", keys), ("save/slices", specs)):
+        node = meta.graph_def.node.add(name=name, op="Const")
+        node.attr["value"].tensor.dtype = 7
+        node.attr["value"].tensor.tensor_shape.dim.add(size=len(values))
+        node.attr["value"].tensor.string_val.extend(values)
+    meta.graph_def.node.add(name="save/Const", op="PlaceholderWithDefault")
+    meta.graph_def.node.add(name="save/control_dependency", op="Identity")
+    restore = meta.graph_def.node.add(name="save/RestoreV2", op="RestoreV2")
+    restore.input.extend(["save/Const", "save/names", "save/slices"])
+    restore.attr["dtypes"].list.type.extend(dtypes)
+    meta.graph_def.node.add(name="save/Assign", op="Assign").input.extend(["a", "save/RestoreV2:0"])
+    meta.graph_def.node.add(name="save/restore_all", op="NoOp").input.append("^save/Assign")
+    return meta
+
+
+METAS: dict[str, tuple[MetaGraphDef, set[str]]] = {
+    "sound": (graph([b"a"], [b""], [1]), set()),
+    "a slice of it": (graph([b"a"], [b"3 0,2"], [1]), set()),
+    "a key that is not there": (graph([b"a", b"b"], [b"", b""], [1, 1]), {"meta-key-missing"}),
+    "a key it does not know": (graph([b"b"], [b""], [1]), {"meta-key-missing", "meta-key-extra"}),
+    "another type": (graph([b"a"], [b""], [3]), {"meta-mismatch"}),
+    "another shape": (graph([b"a"], [b"4 0,2"], [1]), {"meta-mismatch"}),
+    "a slice out of bounds": (graph([b"a"], [b"3 2,2"], [1]), {"meta-inconsistent"}),
+    "a slice of another rank": (graph([b"a"], [b"3 -:-"], [1]), {"meta-inconsistent"}),
+    "no slice at all": (graph([b"a"], [b"junk"], [1]), {"meta-inconsistent"}),
+    "lists of different lengths": (graph([b"a"], [b"", b""], [1]), {"meta-inconsistent"}),
+    "the last value stands for the rest": (graph([b"a"], [], [1]), {"meta-inconsistent"}),
+    "no saver": (MetaGraphDef(), set()),
+}
+
+
+@pytest.mark.parametrize("name", METAS)
+def test_a_graph(tmp_path: Path, name: str) -> None:
+    meta, expected = METAS[name]
+    path = write_bundle(tmp_path)
+    (tmp_path / "m.meta").write_bytes(meta.SerializeToString())
+    assert codes(path) == expected
+    assert codes(path, quick=True) == expected
+
+
+CHANGES: dict[str, Change] = {
+    "an op that is not there": lambda meta: setattr(meta.saver_def, "restore_op_name", "gone"),
+    "a V1 saver": lambda meta: setattr(meta.saver_def, "version", 1),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_saver_that_contradicts_itself(tmp_path: Path, name: str) -> None:
+    meta = graph([b"a"], [b""], [1])
+    CHANGES[name](meta)
+    path = write_bundle(tmp_path)
+    (tmp_path / "m.meta").write_bytes(meta.SerializeToString())
+    assert codes(path) == {"meta-inconsistent"}
+
+
+def test_a_constant_that_claims_too_much(tmp_path: Path) -> None:
+    meta = graph([b"a"], [b""], [1])
+    meta.graph_def.node[0].attr["value"].tensor.tensor_shape.dim[0].size = 2**62
+    path = write_bundle(tmp_path)
+    (tmp_path / "m.meta").write_bytes(meta.SerializeToString())
+    assert codes(path) == {"meta-inconsistent"}
+
+
+@pytest.mark.parametrize("contents", [b"\xff" * 30, b"no graph\n", b"\x12\x05abc"])
+def test_an_unreadable_graph(tmp_path: Path, contents: bytes) -> None:
+    path = write_bundle(tmp_path)
+    (tmp_path / "m.meta").write_bytes(contents)
+    (problem,) = problems(path)
+    assert (problem.code, problem.file) == ("meta-unreadable", f"{path}.meta")
+
+
+KEY = "x/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def objects() -> TrackableObjectGraph:
+    """A root with one child, whose value is stored under KEY."""
+    tree = TrackableObjectGraph()
+    tree.nodes.add().children.add(node_id=1, local_name="x")
+    tree.nodes.add().attributes.add(name="VARIABLE_VALUE", checkpoint_key=KEY)
+    return tree
+
+
+def write_objects(directory: Path, value: bytes, prefix: str = "m") -> Path:
+    data, crc = encode_strings([value])
+    stored = {
+        KEY.encode(): entry(1, [3], size=12),
+        b"_CHECKPOINTABLE_OBJECT_GRAPH": entry(7, [], offset=12, size=len(data), crc=crc),
+    }
+    path = write_bundle(directory, stored, ZEROS + data)
+    if prefix != "m":
+        for file in list(directory.iterdir()):
+            file.rename(directory / file.name.replace("m.", f"{prefix}.", 1))
+    return directory / prefix if prefix != "m" else path
+
+
+OBJECTS: dict[str, tuple[Callable[[TrackableObjectGraph], object], set[str]]] = {
+    "sound": (lambda tree: None, set()),
+    "a child that is not there": (
+        lambda tree: tree.nodes[1].children.add(node_id=7, local_name="y"),
+        {"object-reference"},
+    ),
+    "a slot that is not there": (
+        lambda tree: tree.nodes[1].slot_variables.add(slot_variable_node_id=-1),
+        {"object-reference"},
+    ),
+    "nothing leads there": (lambda tree: tree.nodes.add(), {"object-unreachable"}),
+    "a key that is not there": (
+        lambda tree: tree.nodes[0].attributes.add(checkpoint_key="gone"),
+        {"object-key-missing"},
+    ),
+    "a key that nobody names": (lambda tree: tree.nodes[1].ClearField("attributes"), {"object-key-extra"}),
+    "the stem of a key": (
+        lambda tree: setattr(tree.nodes[1].attributes[0], "checkpoint_key", KEY[:-6]),
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_an_object_graph(tmp_path: Path, name: str) -> None:
+    change, expected = OBJECTS[name]
+    tree = objects()
+    change(tree)
+    assert codes(write_objects(tmp_path, tree.SerializeToString())) == expected
+
+
+def test_an_unreadable_object_graph(tmp_path: Path) -> None:
+    assert codes(write_objects(tmp_path, b"\xff\xff")) == {"object-graph-unreadable"}
+
+
+def test_a_numbered_save_without_a_counter(tmp_path: Path) -> None:
+    value = objects().SerializeToString()
+    assert codes(write_objects(tmp_path, value, "ckpt-7")) == {"save-counter-missing"}
+
+
+def test_names_that_are_lost_are_named_by_the_graph(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path, {})
+    (tmp_path / "m.meta").write_bytes(graph([b"a"], [b""], [1]).SerializeToString())
+    assert codes(path) == {"meta-key-missing", "shard-unreferenced"}
