@@ -68,6 +68,7 @@ check: .venv/stamp ## check format, lint, types, import direction and documentat
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/python -m tools.readme --check
+	.venv/bin/python -m tools.pictures --check
 	.venv/$(PYTEST) -n auto tests/test_layers.py tests/test_startup.py tests/test_docs.py tests/test_project.py
 
 .PHONY: format
@@ -76,8 +77,9 @@ format: .venv/stamp ## rewrite the code in the project's format
 	.venv/bin/ruff format .
 
 .PHONY: docs
-docs: .venv/stamp ## write each command's help into README.md
+docs: .venv/stamp ## write the help and the pictures of README.md anew
 	.venv/bin/python -m tools.readme
+	.venv/bin/python -m tools.pictures
 
 .PHONY: oldest
 oldest: .venv-oldest/stamp ## run the test suite with the oldest dependencies admitted

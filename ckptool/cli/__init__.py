@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -17,6 +17,9 @@ from ckptool.cli.options import DEBUG
 from ckptool.cli.output import say
 from ckptool.errors import CheckpointError, NoCheckpointError
 from ckptool.wire.files import exists
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # name -> first line of its help. The command itself is `command` in ckptool.cli.cmd_<name>,
 # imported when it is run: each costs only what it needs.
@@ -30,6 +33,9 @@ COMMANDS = {
     "prune": "Delete old checkpoints in a directory, as max_to_keep would have.",
     "verify": "Say what is wrong with checkpoints.",
 }
+
+# Set by the scripts that complete names in shells.
+COMPLETE_VARIABLE = "_CKPTOOL_COMPLETE"
 
 DONE, NO, TROUBLE = 0, 1, 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -54,6 +60,14 @@ class Commands(click.Group):
         """The list of commands, without importing any of them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands and options that begin so, without importing any command."""
+        from click.shell_completion import CompletionItem
+
+        names = [name for name in COMMANDS if name.startswith(incomplete)]
+        found = [CompletionItem(name, help=COMMANDS[name]) for name in names]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does; without any argument, the help on stderr and exit code 2."""
@@ -84,6 +98,8 @@ class Commands(click.Group):
         **extra: Any,
     ) -> Any:
         """Run and exit with the command's code. What goes wrong is one line on stderr."""
+        if COMPLETE_VARIABLE in os.environ:
+            importlib.import_module("ckptool.cli.completion").register()
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         try:

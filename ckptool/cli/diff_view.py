@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeGuard, TypeVar
 
 from ckptool.cli.bars import bar
-from ckptool.cli.output import Cell, Column, Output, jsonable
+from ckptool.cli.json_text import jsonable
+from ckptool.cli.output import Cell, Column, Output
 from ckptool.format.names import decode_name, encode_name
 from ckptool.format.shape import element_count, format_shape
 from ckptool.ops.diff import Change, Diff, Element

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -63,6 +64,9 @@ def selection_options(callback: Callback) -> Callback:
     return regex(exclude(callback))
 
 
+_MOST_COMPLETIONS = 1000  # what a shell can show, and nobody reads
+
+
 class TensorName(click.types.StringParamType):
     """A tensor name or a pattern; shells complete it from the checkpoint given before it as `argument`."""
 
@@ -74,17 +78,18 @@ class TensorName(click.types.StringParamType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """The names that begin with what was typed, as they are printed; none where nothing can be read."""
+        """The first names that begin like it, as they are printed; none where nothing can be read."""
         from click.shell_completion import CompletionItem
 
         from ckptool.model.load import load_checkpoint
 
         try:
             with load_checkpoint(ctx.params[self.argument]) as reader:
-                names = [printable(tensor.name) for tensor in reader.tensors()]
+                names = (printable(name) for name, _, _ in reader.heads())
+                found = (CompletionItem(name) for name in names if name.startswith(incomplete))
+                return list(islice(found, _MOST_COMPLETIONS))
         except (CheckpointError, KeyError, TypeError):
             return []
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no argument

@@ -5,6 +5,7 @@ Every command imports this, so what only some need (rich, json) is imported wher
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,10 +46,11 @@ def human_bytes(count: int) -> str:
 
 
 class Column(NamedTuple):
-    """A column of a table: its heading; numbers stand on the right."""
+    """A column of a table: its heading; numbers stand on the right; rich's name for a colour."""
 
     heading: str
     right: bool = False
+    style: str = ""
 
 
 class Output:
@@ -185,18 +187,31 @@ class Output:
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, gap, 0, 0))
         for column, width in zip(columns, widths, strict=True):
             if column.right:
-                table.add_column(Text(column.heading), justify="right", no_wrap=True, min_width=width)
+                table.add_column(
+                    Text(column.heading), justify="right", no_wrap=True, min_width=width, style=column.style
+                )
             else:
-                table.add_column(Text(column.heading), overflow="fold", min_width=min(width, 12))
+                table.add_column(
+                    Text(column.heading), overflow="fold", min_width=min(width, 12), style=column.style
+                )
         for row in cells:
             table.add_row(*map(Text, row))
         console.print(table, crop=False)
+
+    def styled(self, *parts: tuple[str, str]) -> None:
+        """A line of text for people, made of printable pieces and rich's names for their colours."""
+        from rich.text import Text
+
+        self.console().print(Text.assemble(*parts), soft_wrap=True)
 
     def console(self) -> Console:
         """A rich console on stdout that takes nothing in a text for markup, and knows about --no-color."""
 
         from rich.console import Console
 
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # As everywhere else: a terminal that cannot show a letter gets its escape, not an error.
+            sys.stdout.reconfigure(errors="backslashreplace")
         plain = self.no_color or bool(os.environ.get("NO_COLOR"))
         return Console(
             file=sys.stdout,

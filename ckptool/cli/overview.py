@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ckptool.cli.bars import bar
+from ckptool.cli.bars import BAR_STYLE, bar
 from ckptool.cli.output import Column, Output, field_text, human_bytes
 from ckptool.format.filenames import last_component
 from ckptool.format.shape import format_shape
@@ -17,7 +17,7 @@ _SHARE_COLUMNS = (
     Column("parameters", right=True),
     Column("bytes", right=True),
     Column("share", right=True),
-    Column(""),
+    Column("", style=BAR_STYLE),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ckptool.cli.bars import bar, sparkline
+from ckptool.cli.bars import BAR_STYLE, bar, sparkline
 from ckptool.cli.output import Column, Output, field_text
 from ckptool.format.names import printable
 from ckptool.format.shape import format_shape
@@ -13,6 +13,7 @@ from ckptool.ops.stats import Stats, TensorStats
 
 SHEET_BINS = 16
 TABLE_BINS = 12
+_WIDEST = 100  # columns; longer bars are no easier to compare
 _WIDE = 120  # columns; on fewer, the table goes without what matters least
 
 Number = int | float | complex | None
@@ -30,7 +31,7 @@ def stats_fields(one: TensorStats) -> list[str]:
 
 def print_sheet(one: TensorStats, output: Output) -> None:
     """One tensor: its statistics in three columns, its histogram below."""
-    output.text("  ".join((printable(one.name), one.dtype.name, format_shape(one.shape))) + "\n\n")
+    output.styled((printable(one.name), "bold"), (f"  {one.dtype.name}  {format_shape(one.shape)}\n", ""))
     if one.stats is None:
         output.text(f"no statistics: the elements of {one.dtype.name} tensors are no numbers\n")
         return
@@ -41,25 +42,30 @@ def print_sheet(one: TensorStats, output: Output) -> None:
         (("max", s.max), ("l2", s.l2), ("inf", s.inf)),
     )
     for row in rows:
-        cells = (f"{label:<5} {_short(number, 6):<18}" for label, number in row)
-        output.text("  ".join(cells).rstrip() + "\n")
+        cells = [(f"{label:<6}", f"{_short(number, 6):<20}") for label, number in row]
+        output.styled(
+            *((text, style) for label, value in cells for text, style in ((label, "dim"), (value, "")))
+        )
     if one.histogram is not None:
-        output.text("\n" + "".join(f"{line}\n" for line in _drawn(one.histogram, output)))
+        output.text("\n")
+        _print_histogram(one.histogram, output)
 
 
-def _drawn(histogram: Histogram, output: Output) -> list[str]:
-    """A line for each bin: where it begins, a bar, how many there are."""
+def _print_histogram(histogram: Histogram, output: Output) -> None:
+    """A line for each bin: where it begins, a bar, how many there are; at the end where the last one ends."""
     bins, most = len(histogram.counts), max(histogram.counts) or 1
     single = _is_single(histogram)
     labels = [_edge(histogram, i, single) for i in range(bins if single else bins + 1)]
     counts = [f"{count:,}" for count in histogram.counts]
     left, right = max(map(len, labels)), max(map(len, counts))
-    width = min(output.width, 100) - left - right - 6
-    lines = []
+    width = max(min(output.width, _WIDEST) - left - right - 4, 8)
     for label, count, text in zip(labels, histogram.counts, counts, strict=False):
-        drawn = bar(count / most, max(width, 8), ascii_only=output.ascii_only)
-        lines.append(f"{label:>{left}}  {drawn:<{max(width, 8)}}  {text:>{right}}")
-    return lines if single else [*lines, f"{labels[-1]:>{left}}"]
+        drawn = bar(count / most, width, ascii_only=output.ascii_only)
+        output.styled(
+            (f"{label:>{left}}  ", "dim"), (f"{drawn:<{width}}", BAR_STYLE), (f"  {text:>{right}}", "")
+        )
+    if not single:
+        output.styled((f"{labels[-1]:>{left}}", "dim"))
 
 
 def _is_single(histogram: Histogram) -> bool:
@@ -91,7 +97,7 @@ def print_stats_table(found: Sequence[TensorStats], output: Output) -> None:
     labels += ["zeros"]
     labels += [label for label in ("nan", "inf") if any(getattr(s, label) for s in counted)]
     columns = [Column("name"), *([Column("dtype"), Column("shape")] if wide else [])]
-    columns += [Column(label, right=True) for label in labels] + [Column("histogram")]
+    columns += [Column(label, right=True) for label in labels] + [Column("histogram", style=BAR_STYLE)]
     rows = []
     for one in found:
         head = [one.name, one.dtype.name, format_shape(one.shape)] if wide else [one.name]

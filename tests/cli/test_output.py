@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -101,3 +103,25 @@ def test_tables_fold_and_align(
     assert output.endswith("total\n")
     folded = "".join(line.split("  ")[0] for line in output.splitlines()[1:-1])
     assert folded == (name.removesuffix("\x1b[31m") + "\\x1b[31m") * rows
+
+
+def test_a_terminal_without_unicode(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    output = Output(no_color=True)
+    output.table([Column("name"), Column("")], [("\u4e2d", "x")])
+    output.styled(("\u2588", "cyan"))
+    sys.stdout.flush()
+    assert raw.getvalue().split() == [b"name", b"\\u4e2d", b"x", b"\\u2588"]
+
+
+def test_names_that_leave_no_room_get_a_line_of_their_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    columns = [Column("name"), *(Column(f"heading {i}", right=True) for i in range(6))]
+    Output(no_color=True).table(columns, [("n" * 70, *range(6))] * 2, "total")
+    lines = capsys.readouterr().out.splitlines()
+    assert [lines[0], lines[2], lines[4], lines[-1]] == ["name", "n" * 70, "n" * 70, "total"]
+    assert [line.split() for line in lines[3:6:2]] == [list("012345")] * 2
+    assert max(map(len, lines)) <= 80

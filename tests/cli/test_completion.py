@@ -1,0 +1,100 @@
+"""Shells complete commands, files and tensor names."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ckptool.cli import COMMANDS
+from ckptool.format.names import printable
+from ckptool.model.reader import CheckpointReader
+from tests.cli.runner import run
+from tests.oracle import FIXTURES
+
+ROOT = Path(__file__).parents[2]
+SAVER = str(FIXTURES / "optimizer-slots")
+
+
+@pytest.fixture
+def completed(monkeypatch):
+    """What a shell is told for the words of a command line, of which the last is incomplete."""
+
+    def complete(shell: str, *words: str) -> list[str]:
+        typed = shlex.join(["ckptool", *words[:-1]])
+        last = words[-1] if shell == "fish" else str(len(words))
+        monkeypatch.setenv("_CKPTOOL_COMPLETE", f"{shell}_complete")
+        monkeypatch.setenv("COMP_WORDS", typed if shell == "fish" else f"{typed} {words[-1]}")
+        monkeypatch.setenv("COMP_CWORD", last)
+        done = run()
+        assert done.exit_code == 0
+        return done.stdout.split("\n")[:-1] if done.stdout.strip() else []
+
+    return complete
+
+
+def test_commands(completed):
+    assert completed("bash", "") == [f"plain,{name}" for name in COMMANDS]
+    assert completed("bash", "la") == ["plain,latest"]
+    assert "plain,--version" in completed("bash", "--v")
+    assert completed("zsh", "lat")[:2] == ["plain", "latest"]
+    assert completed("fish", "lat")[0].split("\t")[0] == "plain,latest"
+
+
+def test_files_are_left_to_the_shell(completed):
+    assert [line.split(",")[0] for line in completed("bash", "ls", "fix")] == ["file"]
+
+
+@pytest.mark.parametrize("command", ["ls", "show"])
+def test_tensor_names(completed, command):
+    names = ["dense/bias", "dense/bias/Adam", "dense/bias/Adam_1", "dense/bias/ExponentialMovingAverage"]
+    assert completed("bash", command, SAVER, "dense/b") == [f"plain,{name}" for name in names]
+    assert completed("zsh", command, SAVER, "dense/b")[1::3] == names
+    assert [line.split("\t")[0] for line in completed("fish", command, SAVER, "dense/b")] == [
+        f"plain,{name}" for name in names
+    ]
+
+
+def test_options(completed):
+    assert [line.split(",")[1] for line in completed("bash", "ls", SAVER, "--tr")] == ["--tree"]
+    assert completed("bash", "ls", "--sort", "s") == ["plain,size"]
+
+
+def test_nothing_where_there_is_no_checkpoint(completed):
+    assert completed("bash", "ls", "/nowhere", "dense") == []
+    assert completed("bash", "ls", str(FIXTURES), "") == []
+
+
+def test_odd_names_are_quoted_for_bash(completed):
+    prefix = str(FIXTURES / "names" / "utf8")
+    with CheckpointReader(prefix) as reader:
+        names = [printable(tensor.name) for tensor in reader.tensors()]
+    assert completed("bash", "ls", prefix, "") == [f"plain,{shlex.quote(name)}" for name in names]
+    assert any("'" in shlex.quote(name) for name in names)
+
+
+def test_in_a_real_bash(tmp_path):
+    program = tmp_path / "ckptool"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m ckptool "$@"\n')
+    program.chmod(0o755)
+    script = (
+        'eval "$(_CKPTOOL_COMPLETE=bash_source ckptool)"; COMP_WORDS=(ckptool ls "$0" dense/k); COMP_CWORD=3;'
+        '_ckptool_completion ckptool; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-c", script, SAVER], capture_output=True, text=True, env=environment, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[:2] == ["dense/kernel", "dense/kernel/Adam"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_scripts_are_printed(monkeypatch, shell):
+    monkeypatch.setenv("_CKPTOOL_COMPLETE", f"{shell}_source")
+    done = run()
+    assert done.exit_code == 0
+    assert "_CKPTOOL_COMPLETE" in done.stdout
