@@ -173,17 +173,17 @@ def _print(source: GraphSource, views: Sequence[View], chosen: Sequence[str], ou
 
 
 def _print_json(source: GraphSource, views: Sequence[View], chosen: Sequence[str], output: Output) -> None:
-    from ckptool.cli.graph_text import graph_json
+    from ckptool.cli.graph_text import op_json
 
     objects = [_fields(view, chosen) for view in views]
-    fields: dict[str, Any] = {"source": source.path}
-    if len(objects) == 1:
-        for name, value in objects[0].items():
-            # Every op of a large graph is more than is kept at once.
-            fields[name] = map(graph_json, value) if name == "ops" else graph_json(value)
+    for fields in objects:
+        if "ops" in fields:
+            fields["ops"] = map(op_json, fields["ops"])
+    if len(objects) == 1:  # every op of a large graph is more than is kept at once
+        output.document("graph", {"source": source.path, **objects[0]})
     else:
-        fields["graphs"] = [{name: graph_json(_whole(v)) for name, v in each.items()} for each in objects]
-    output.document("graph", fields)
+        graphs = [{name: _whole(value) for name, value in fields.items()} for fields in objects]
+        output.document("graph", {"source": source.path, "graphs": graphs})
 
 
 def _whole(value: object) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ckptool.cli.graph_text import compact_json, dtype_text, shape_text
+from ckptool.cli.graph_text import compact_json, dtype_text, op_json, shape_text
 from ckptool.cli.output import field_text
 from ckptool.ops.graph import GraphSummary, GraphVariable, Placeholder, Signature
 from ckptool.ops.graph_collections import Collection
@@ -80,7 +80,13 @@ def signature_rows(signatures: Mapping[str, Signature]) -> Iterator[tuple[str, .
 def op_rows(ops: Iterable[GraphOp]) -> Iterator[tuple[str, ...]]:
     """name, op, inputs, device, attrs; of an op that was asked for also its neighbours."""
     for op in ops:
-        row: tuple[str, ...] = (op.name, op.op, ",".join(op.inputs), op.device, compact_json(op.attrs))
+        row: tuple[str, ...] = (
+            op.name,
+            op.op,
+            ",".join(op.inputs),
+            op.device,
+            compact_json(op_json(op)["attrs"]),
+        )
         if isinstance(op, OpDetail):
             row += (",".join(op.input_ops), compact_json(op.outputs), ",".join(op.controls))
         yield row

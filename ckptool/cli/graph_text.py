@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json as jsonlib
 from typing import Any
 
 from ckptool.cli.json_text import jsonable
 from ckptool.format.graphdef import PartialShape
 from ckptool.format.names import printable
-from ckptool.ops.graph_ops import Attribute, ConstValue
+from ckptool.ops.graph_ops import Attribute, ConstValue, GraphOp
 
 _ELEMENTS_SHOWN = 12  # of a list among the attributes, on a terminal
 _VALUES_SPELLED = 1000  # of a constant that is one value through and through: in JSON it stops here
@@ -58,20 +57,20 @@ def _is_inflated(value: ConstValue) -> bool:
     return value.values is not None and value.values.size > max(_VALUES_SPELLED, value.stored)
 
 
-def graph_json(value: object) -> object:
-    """What `jsonable` makes of it, constants included: `values` is null where there are too many alike."""
+def op_json(op: GraphOp) -> dict[str, object]:
+    """The members of an op's object, ready for `jsonable`: its constants have become objects too."""
+    fields = {name: getattr(op, name) for name in type(op).__dataclass_fields__}
+    return {**fields, "attrs": {name: _attribute_json(value) for name, value in op.attrs.items()}}
+
+
+def _attribute_json(value: Attribute) -> object:
     if isinstance(value, ConstValue):
         return _constant_json(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: graph_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {key: graph_json(element) for key, element in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [graph_json(element) for element in value]
-    return jsonable(value)
+    return list(map(_attribute_json, value)) if isinstance(value, list) else value
 
 
 def _constant_json(value: ConstValue) -> dict[str, Any]:
+    """`values` is null where there are none, or too many alike: then `every_value` has one."""
     fields: dict[str, Any] = {"dtype": value.dtype, "shape": jsonable(value.shape), "values": None}
     if value.values is None:
         return {**fields, "fault": value.fault}
@@ -86,4 +85,4 @@ def _constant_json(value: ConstValue) -> dict[str, Any]:
 
 def compact_json(value: object) -> str:
     """JSON in one field of a tab-separated line."""
-    return jsonlib.dumps(jsonable(graph_json(value)), ensure_ascii=True, allow_nan=False)
+    return jsonlib.dumps(jsonable(value), ensure_ascii=True, allow_nan=False)

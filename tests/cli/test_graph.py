@@ -304,7 +304,7 @@ def test_ops_on_a_terminal():
     )
     text = terminal(PREFIX, "--ops")
     assert "op_to_restore = Mul(Add:0, bias/read:0)\n" in text
-    assert "bias/initial_value = Const() float32 [] 2.\n" in text
+    assert "bias/initial_value = Const() float32 [] 2.0\n" in text
 
 
 def test_sections_on_a_terminal():
