@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from ckptool.model.info import TensorInfo
     from ckptool.model.load import list_variables, load_checkpoint, load_variable
     from ckptool.model.reader import CheckpointReader
-    from ckptool.model.save import save_checkpoint
     from ckptool.model.writer import CheckpointWriter
     from ckptool.ops.diff import Diff, diff_checkpoints
     from ckptool.ops.graph import GraphSummary, describe_graph
     from ckptool.ops.prune import prune_checkpoints
     from ckptool.ops.rename_apply import rename_checkpoint
     from ckptool.ops.rename_result import RenameResult, Renaming
+    from ckptool.ops.save import save_checkpoint
     from ckptool.ops.verify import verify_checkpoint
 
 __version__ = "0.1.0"
@@ -84,13 +84,13 @@ _HOMES = {
     "ckptool.model.info": ("TensorInfo",),
     "ckptool.model.load": ("list_variables", "load_checkpoint", "load_variable"),
     "ckptool.model.reader": ("CheckpointReader",),
-    "ckptool.ops.diff": ("Diff", "diff_checkpoints"),
-    "ckptool.model.save": ("save_checkpoint",),
     "ckptool.model.writer": ("CheckpointWriter",),
-    "ckptool.ops.rename_apply": ("rename_checkpoint",),
-    "ckptool.ops.rename_result": ("RenameResult", "Renaming"),
+    "ckptool.ops.diff": ("Diff", "diff_checkpoints"),
     "ckptool.ops.graph": ("GraphSummary", "describe_graph"),
     "ckptool.ops.prune": ("prune_checkpoints",),
+    "ckptool.ops.rename_apply": ("rename_checkpoint",),
+    "ckptool.ops.rename_result": ("RenameResult", "Renaming"),
+    "ckptool.ops.save": ("save_checkpoint",),
     "ckptool.ops.verify": ("verify_checkpoint",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

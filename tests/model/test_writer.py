@@ -258,9 +258,21 @@ def test_state_file_as_a_saver_writes_it(tmp_path, monkeypatch):
     save_checkpoint("d/m", {"v": 3}, global_step=3, max_to_keep=2)
     state = get_checkpoint_state("d")
     assert state is not None
-    assert [os.path.basename(p) for p in state.all_model_checkpoint_paths] == ["m-1", "m-3"]
-    assert {p.name for p in (tmp_path / "d").glob("*.index")} == {"m-1.index", "m-2.index", "m-3.index"}
+    assert [os.path.basename(p) for p in state.all_model_checkpoint_paths] == ["m-2", "m-3"]
+    assert files(tmp_path / "d") == [
+        "checkpoint", "m-2.data-00000-of-00001", "m-2.index", "m-3.data-00000-of-00001", "m-3.index",
+    ]  # fmt: skip
     assert ckptool.latest_checkpoint("d") == "d/m-3"
+
+
+def test_only_checkpoints_of_the_same_name_make_room(tmp_path):
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path / "best", {"v": 1}, step)
+        save_checkpoint(tmp_path / "m", {"v": 1}, step, max_to_keep=1)
+    save_checkpoint(tmp_path / "m", {"v": 1}, max_to_keep=1)
+    assert {path.name for path in tmp_path.glob("*.index")} == {
+        "best-1.index", "best-2.index", "best-3.index", "m-3.index", "m.index",
+    }  # fmt: skip
 
 
 def test_state_file_with_absolute_paths_and_times(tmp_path):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckptool.errors import RequestError
-from ckptool.format.filenames import STATE_NAME
+from ckptool.format.filenames import STATE_NAME, split_step
 from ckptool.format.names import encode_name
 from ckptool.format.state import CheckpointState, format_state
 from ckptool.model.location import split_path
+from ckptool.model.state_entries import StateEntry, state_entries, with_entries
 from ckptool.model.statefile import find_state, state_path
+from ckptool.ops.prune import prune_checkpoints
 from ckptool.wire.files import StrPath, replace_file
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ def save_checkpoint(
     `tensors` are written in the order of their names, as a Saver does; for their values see
     `CheckpointWriter.add`. With `global_step`, the prefix gets `-STEP`. A checkpoint of
     that name is replaced. In the `checkpoint` file the new one comes last and is the
-    latest; with `max_to_keep`, only the last so many stay listed. No older checkpoint is
-    deleted. The directory is made if only that is missing.
+    latest. With `max_to_keep` (0 is as None), only so many checkpoints of this base name
+    stay, those with the highest steps, by the rules of `prune_checkpoints`; files that
+    cannot be deleted stay. The directory is made if only that is missing.
 
     Raises:
         RequestError: no tensors, a value that no checkpoint can hold, or a prefix that
@@ -55,27 +57,21 @@ def save_checkpoint(
     with CheckpointWriter(path, replace=True) as writer:
         for tensor in sorted(tensors, key=encode_name):
             writer.add(tensor, tensors[tensor])
-    add_to_state(directory, recorded, max_to_keep or 0)
+    add_to_state(directory, recorded)
+    if max_to_keep:
+        prune_checkpoints(directory or ".", max_to_keep, only=split_step(name).base)
     return path
 
 
-def add_to_state(directory: str, recorded: str, limit: int = 0) -> None:
+def add_to_state(directory: str, recorded: str) -> None:
     """Make a checkpoint the latest of a directory's `checkpoint` file, as a Saver writes it.
 
-    `recorded` is its path, absolute or relative to the directory. Of those listed before
-    the newest stay, with `limit` so many that there are no more than that in all.
+    `recorded` is its path, absolute or relative to the directory. Those listed before stay.
     """
-    state = find_state(directory) or CheckpointState(recorded)
-    listed, times = state.all_model_checkpoint_paths, state.all_model_checkpoint_timestamps
-    timed = bool(times) and len(times) == len(listed)
+    state = find_state(directory)
     here = os.path.normpath(os.path.join(directory, recorded))
-    kept = [i for i, path in enumerate(listed) if os.path.normpath(os.path.join(directory, path)) != here]
-    if limit:
-        kept = kept[max(0, len(kept) - limit + 1) :]
-    new = replace(
-        state,
-        model_checkpoint_path=recorded,
-        all_model_checkpoint_paths=(*(listed[i] for i in kept), recorded),
-        all_model_checkpoint_timestamps=(*(times[i] for i in kept), time.time()) if timed else (),
-    )
+    others = [] if state is None else state_entries(state)
+    others = [entry for entry in others if os.path.normpath(os.path.join(directory, entry.path)) != here]
+    entries = [*others, StateEntry(recorded, time.time())]
+    new = with_entries(state or CheckpointState(recorded), recorded, entries, lambda _: 0.0)
     replace_file(state_path(directory, STATE_NAME), format_state(new))
