@@ -12,15 +12,22 @@ import errno
 import fcntl
 import os
 import stat
+import threading
 from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 from ckptool.errors import CheckpointError, FileError
 from ckptool.wire.files import InputFile, exists, open_input, refusals, write_all
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # ioctl of Linux (linux/fs.h) by which a file shares the blocks of another.
 _FICLONE = 0x40049409
 _COPIED_AT_ONCE = 64 << 20
 _READ_AT_ONCE = 1 << 20
+_FLUSHED_AT_ONCE = 128 << 20
 
 # The disk's own refusals, as opposed to "cannot be done here", which has many forms.
 _FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
@@ -140,19 +147,57 @@ def _copy_contents(old: InputFile, new: OutputFile, advance: Callable[[int], obj
         advance(old.size)
         return
     done, in_kernel = 0, hasattr(os, "copy_file_range")
-    while done < old.size:
-        size = min(_COPIED_AT_ONCE, old.size - done)
-        if in_kernel:
-            count = _copy_in_kernel(old, new, done, size)
-            in_kernel = count > 0
-        else:
-            size = min(size, _READ_AT_ONCE)
-            with refusals(new.path):
-                os.lseek(new.fileno(), done, os.SEEK_SET)
-            new.write(old.read(done, size))
-            count = size
-        done += count
-        advance(count)
+    with _Flushing(new) as flushing:
+        while done < old.size:
+            size = min(_COPIED_AT_ONCE, old.size - done)
+            if in_kernel:
+                count = _copy_in_kernel(old, new, done, size)
+                in_kernel = count > 0
+            else:
+                count = min(size, _READ_AT_ONCE)
+                with refusals(new.path):
+                    os.lseek(new.fileno(), done, os.SEEK_SET)
+                new.write(old.read(done, count))
+            done += count
+            flushing.go_on(done)
+            advance(count)
+
+
+class _Flushing:
+    """Has the disk write what was copied while the rest is copied, not only after that."""
+
+    def __init__(self, file: OutputFile) -> None:
+        self._file = file
+        self._thread: threading.Thread | None = None
+        self._errors: list[OSError] = []
+        self._flushed = 0
+
+    def go_on(self, done: int) -> None:
+        """Flush in the background, once enough was copied and the last time is over."""
+        running = self._thread is not None and self._thread.is_alive()
+        if done - self._flushed >= _FLUSHED_AT_ONCE and not running:
+            self._flushed = done
+            self._thread = threading.Thread(target=self._flush)
+            self._thread.start()
+
+    def _flush(self) -> None:
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as exc:
+            self._errors.append(exc)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        # The file may be closed after this.
+        if self._thread is not None:
+            self._thread.join()
+        if kind is None:
+            for error in self._errors:  # the disk tells each only once
+                raise FileError(error, self._file.path) from error
 
 
 def _shares_blocks(old: InputFile, new: OutputFile) -> bool:

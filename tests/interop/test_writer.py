@@ -1,0 +1,110 @@
+"""What `save_checkpoint` and `CheckpointWriter` write, beside what TensorFlow writes of the same content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import ckptool
+from ckptool import CheckpointWriter, load_checkpoint, save_checkpoint
+from tests.oracle import checkpoints, digest, tensor_name
+
+v1 = tf.compat.v1
+
+FIXTURES = [c for c in checkpoints() if c.case not in ("variants", "big-endian", "snappy-v2")]
+by_prefix = pytest.mark.parametrize("checkpoint", FIXTURES, ids=lambda c: f"{c.case}:{c.entry['prefix']}")
+
+
+def saved_by_tensorflow(prefix: str, tensors: dict[str, Any]) -> None:
+    """The op that every Saver runs, with the tensors in this order."""
+    values = [tf.constant(value) for value in tensors.values()]
+    tf.raw_ops.SaveV2(
+        prefix=prefix, tensor_names=list(tensors), shape_and_slices=[""] * len(tensors), tensors=values
+    )
+
+
+@by_prefix
+def test_tensorflow_reads_what_was_saved(checkpoint, tmp_path):
+    out = str(tmp_path / "m")
+    with load_checkpoint(checkpoint.prefix) as reader:
+        infos = [info for info in reader.tensors() if info.dtype != ckptool.DType.variant]
+        with CheckpointWriter(out, shards=2) as writer:
+            for number, info in enumerate(infos):
+                writer.add(info.name, reader.read_array(info.name), dtype=info.dtype, shard=number % 2)
+    theirs = tf.train.load_checkpoint(out)
+    for tensor in (t for t in checkpoint.tensors if t["dtype"] != "variant"):
+        name = tensor_name(tensor).encode("utf-8", "surrogateescape")
+        value = theirs.get_tensor(name)
+        assert list(np.shape(value)) == tensor["shape"]
+        if tensor["sha256"] is not None:
+            assert digest(value) == tensor["sha256"], tensor
+
+
+@by_prefix
+def test_bytes_are_those_of_tensorflow(checkpoint, tmp_path):
+    """The same tensors, saved by both: data and index have the same bytes."""
+    ours, theirs = str(tmp_path / "ours"), str(tmp_path / "theirs")
+    with load_checkpoint(checkpoint.prefix) as reader:
+        names = [n for n, dtype, _ in reader.heads() if not dtype.name.startswith("q") and n.isprintable()]
+        tensors = {name: reader.get_tensor(name) for name in names[:500]}
+    if not tensors:
+        return
+    saved_by_tensorflow(theirs, tensors)
+    with CheckpointWriter(ours) as writer:
+        for name, value in tensors.items():
+            writer.add(name, value)
+    for suffix in (".index", ".data-00000-of-00001"):
+        assert Path(ours + suffix).read_bytes() == Path(theirs + suffix).read_bytes()
+
+
+def test_an_index_of_many_blocks_is_tensorflows(tmp_path):
+    ours, theirs = str(tmp_path / "ours"), str(tmp_path / "theirs")
+    tensors = {f"scope_{i % 7}/layer{i}/kernel": np.float32(i) for i in range(100_001)}
+    saved_by_tensorflow(theirs, tensors)
+    with CheckpointWriter(ours) as writer:
+        for name, value in tensors.items():
+            writer.add(name, value)
+    with load_checkpoint(ours) as reader:
+        assert len(reader.store.bundle.table.handles) > 10  # type: ignore[attr-defined]
+    assert Path(ours + ".index").read_bytes() == Path(theirs + ".index").read_bytes()
+
+
+def test_slices_are_tensorflows(tmp_path):
+    whole = np.arange(40, dtype=np.float32).reshape(10, 4)
+    parts = ((0, 4), (7, 3), (4, 3))
+    specs = [f"10 4 {start},{size}:0,4" for start, size in parts]
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "theirs"),
+        tensor_names=["a/v"] * 3,
+        shape_and_slices=specs,
+        tensors=[tf.constant(whole[start : start + size]) for start, size in parts],
+    )
+    with CheckpointWriter(tmp_path / "ours") as writer:
+        for start, size in parts:
+            writer.add_slice("a/v", whole[start : start + size], shape=(10, 4), start=(start, 0))
+    assert (tmp_path / "ours.index").read_bytes() == (tmp_path / "theirs.index").read_bytes()
+
+
+def test_a_saver_writes_the_same_files(tmp_path, monkeypatch):
+    """Names in another order than a Saver saves them; the state file too."""
+    monkeypatch.chdir(tmp_path)
+    tensors: dict[str, Any] = {
+        "b": np.arange(3.0),
+        "a/x": np.float32(1),
+        "a.y": np.array([b"s", b"tt"], object),
+    }
+    with tf.Graph().as_default(), v1.Session() as session:
+        variables = {name: v1.Variable(value, use_resource=True) for name, value in tensors.items()}
+        session.run(v1.global_variables_initializer())
+        saver = v1.train.Saver(variables)
+        for step in (1, 2):
+            saver.save(session, "theirs/m", global_step=step, write_meta_graph=False)
+            save_checkpoint("ours/m", tensors, global_step=step)
+    for path in Path("theirs").iterdir():
+        assert (Path("ours") / path.name).read_bytes() == path.read_bytes(), path.name
+    assert tf.train.latest_checkpoint("ours") == "ours/m-2"
+    assert ckptool.latest_checkpoint("theirs") == "theirs/m-2"
