@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from ckptool.errors import CorruptionError
 from ckptool.format.bundle import Bundle, BundleEntry
 from ckptool.format.bundle_write import ShardWriter
 from ckptool.format.dtypes import DType
 from ckptool.format.shape import element_count
-from ckptool.format.strings import decode_strings, decode_variants
+from ckptool.format.strings import scan_strings, scan_variants
 from ckptool.model.staging import Advance
+from ckptool.model.stored_numbers import checksum_fault
 
 _CHUNK = 1 << 20
 
@@ -18,8 +20,8 @@ _CHUNK = 1 << 20
 class TensorCopier:
     """Copies tensors of `bundle`, comparing each with its checksum; bytes that several share, once.
 
-    Numbers go through in pieces; string and variant tensors are in memory whole, because
-    their checksums cover more than their bytes.
+    All go through in pieces; string and variant tensors twice, because their checksums are
+    not those of their bytes.
     """
 
     def __init__(self, bundle: Bundle, advance: Advance) -> None:
@@ -46,31 +48,31 @@ class TensorCopier:
         return entry._replace(shard_id=known.shard_id, offset=known.offset)
 
     def _copy(self, key: bytes, entry: BundleEntry, shard: ShardWriter) -> BundleEntry:
-        if entry.dtype in (DType.string, DType.variant):
-            data, crc = self._read_opaque(key, entry)
-            copy = shard.append(entry.dtype, entry.shape, [data], crc)
-            self._advance(entry.size)
-        else:
-            copy = shard.append(entry.dtype, entry.shape, self._chunks(key, entry))
+        opaque = entry.dtype in (DType.string, DType.variant)
+        crc = self._checksum(key, entry) if opaque else None
+        copy = shard.append(entry.dtype, entry.shape, self._chunks(key, entry), crc)
         if copy.crc32c != entry.crc32c:
-            stored, computed = entry.checksum, copy.checksum
-            fault = f"the checksum does not match: stored {stored:08x}, computed {computed:08x}"
-            raise self._bundle.data_fault(key, entry, fault)
+            raise checksum_fault(self._bundle, key, entry, copy.checksum)
         return copy
 
+    def _read(self, entry: BundleEntry, offset: int, size: int) -> bytes:
+        return self._bundle.shard(entry.shard_id).read(entry.offset + offset if size else 0, size)
+
     def _chunks(self, key: bytes, entry: BundleEntry) -> Iterator[bytes]:
-        file = self._bundle.data(key, entry)
+        self._bundle.data(key, entry)
         for at in range(0, entry.size, _CHUNK):
-            chunk = file.read(entry.offset + at, min(_CHUNK, entry.size - at))
+            chunk = self._read(entry, at, min(_CHUNK, entry.size - at))
             yield chunk
             self._advance(len(chunk))
 
-    def _read_opaque(self, key: bytes, entry: BundleEntry) -> tuple[bytes, int]:
-        file = self._bundle.data(key, entry)
-        data = file.read(entry.offset if entry.size else 0, entry.size)
-        decode = decode_strings if entry.dtype == DType.string else decode_variants
-        big_endian = self._bundle.endianness == "big"
+    def _checksum(self, key: bytes, entry: BundleEntry) -> int:
+        """What the entry of a string or variant tensor should hold; its bytes are gone through for that."""
+        scan = scan_strings if entry.dtype == DType.string else scan_variants
+        big_endian, count = self._bundle.endianness == "big", element_count(entry.shape)
         try:
-            return data, decode(data, element_count(entry.shape), big_endian=big_endian)[1]
+            found = scan(partial(self._read, entry), entry.size, count, big_endian=big_endian)
         except CorruptionError as exc:
             raise self._bundle.data_fault(key, entry, exc.fault) from exc
+        if not found.lengths_match:
+            raise self._bundle.data_fault(key, entry, "the checksum of the string lengths does not match")
+        return found.checksum
