@@ -19,16 +19,21 @@ BLOCK = 1 << 15
 """Elements that are best compared at a time: what is computed from them stays in a core's cache."""
 
 
+# A difference, or a ratio, in single precision is within this factor of the true one, rounding and all.
+_ABOVE, _BELOW = 1 + 2.0**-20, 1 - 2.0**-20
+# Below this, ratios in single precision lose digits.
+_TINY = 2.0**-100
+# Where |a-b| is less than half of |b|, the difference is exact (Sterbenz' lemma); this is a little less.
+_STERBENZ = 0.49
+
+
 class _Scratch:
     """Memory for what is computed from a block; fresh memory for each would cost more than computing."""
 
     def __init__(self) -> None:
-        self.d, self.b, self.ratio, self._other = np.empty((4, BLOCK))
+        self.d, self.b, self.quotient = np.empty((3, BLOCK))
+        self.single, self.ratio = np.empty((2, BLOCK), np.float32)
         self.unequal = np.empty(BLOCK, np.bool_)
-
-    def like(self, block: Array) -> Array:
-        """Room for as many floats, of the same type."""
-        return self._other.view(block.dtype)[: len(block)]
 
 
 _thread = threading.local()
@@ -88,14 +93,54 @@ class Comparison:
         self.tally.compared += len(a) - nans
 
     def _reals(self, start: int, a: Array, b: Array) -> Array | None:
-        """Floats, and integers that a double holds: differences as doubles. None if nothing differs."""
-        a, b, scratch = plain_numbers(a), plain_numbers(b), self._scratch
+        """Floats, and integers that a double holds. None if nothing differs."""
+        a, b = plain_numbers(a), plain_numbers(b)
+        if a.dtype == np.float32 and not (self._rtol or self._atol):
+            return self._singles(start, a, b)
+        return self._doubles(start, a, b)
+
+    def _singles(self, start: int, a: Array, b: Array) -> Array | None:
+        """Differences in single precision, which is twice as fast, to find where the double is needed."""
+        scratch = self._scratch
+        s, ratio = scratch.single[: len(a)], scratch.ratio[: len(a)]
+        np.abs(np.subtract(a, b, out=s), out=s)
+        top = float(s.max())
+        if not math.isfinite(top):
+            return self._unusual_reals(start, a, b)
+        tally = self.tally
+        tally.compared += len(a)
+        if top == 0:
+            return None
+        np.divide(s, np.abs(b, out=ratio), out=ratio)
+        top_ratio = float(np.fmax.reduce(ratio))
+        if top * _ABOVE >= tally.max_abs:
+            self._raise_max_abs(start, a, b, np.flatnonzero(s >= top * _BELOW))
+        if tally.max_rel < math.inf and (top_ratio * _ABOVE >= tally.max_rel or top_ratio < _TINY):
+            close = np.flatnonzero(ratio >= top_ratio * _BELOW) if top_ratio > _TINY else slice(None)
+            exact = _distance(a[close], b[close]) / np.abs(b[close].astype(np.float64))
+            tally.max_rel = max(tally.max_rel, float(np.fmax.reduce(exact)))
+        d = scratch.d[: len(a)]
+        np.copyto(d, s)
+        if top_ratio > _STERBENZ:
+            far = np.flatnonzero(ratio > _STERBENZ)
+            d[far] = _distance(a[far], b[far])
+        tally.squares.add(sum_of_squares(d))
+        return np.not_equal(a, b, out=scratch.unequal[: len(a)])
+
+    def _raise_max_abs(self, start: int, a: Array, b: Array, close: Array) -> None:
+        distances = _distance(a[close], b[close])
+        place = int(distances.argmax())
+        if distances[place] > self.tally.max_abs:
+            self.tally.max_abs, self.tally.at = float(distances[place]), start + int(close[place])
+
+    def _doubles(self, start: int, a: Array, b: Array) -> Array | None:
+        """Differences as doubles."""
+        scratch = self._scratch
         d, b64 = scratch.d[: len(a)], scratch.b[: len(a)]
         np.copyto(d, a)
         np.copyto(b64, b)
-        np.subtract(d, b64, out=d)
-        high, low = float(d.max()), float(d.min())
-        top = max(high, -low)
+        np.abs(np.subtract(d, b64, out=d), out=d)
+        top = float(d.max())
         if (top and SquareSum.scale(top)) or not math.isfinite(top):
             return self._unusual_reals(start, a, b)
         tally = self.tally
@@ -104,35 +149,16 @@ class Comparison:
             return None
         if top > tally.max_abs:
             tally.max_abs = top if self._is_float else int(top)
-            places = (int(d.argmax()) if high == top else len(d), int(d.argmin()) if -low == top else len(d))
-            tally.at = start + min(places)
+            tally.at = start + int(d.argmax())
         tally.squares.add(sum_of_squares(d))
-        if tally.max_rel < math.inf and self._may_exceed(a, b, top):
-            np.abs(d, out=d)
-            np.abs(b64, out=b64)
-            ratios = np.divide(d, b64, out=scratch.ratio[: len(a)])
+        np.abs(b64, out=b64)
+        if tally.max_rel < math.inf:
+            ratios = np.divide(d, b64, out=scratch.quotient[: len(a)])
             tally.max_rel = max(tally.max_rel, float(np.fmax.reduce(ratios)))
         if self._rtol or self._atol:
-            np.abs(d, out=d)
-            limit = np.multiply(np.abs(b64, out=b64), self._rtol, out=b64)
+            limit = np.multiply(b64, self._rtol, out=b64)
             return cast("Array", d > np.add(limit, self._atol, out=b64))
         return np.not_equal(a, b, out=scratch.unequal[: len(a)])
-
-    def _may_exceed(self, a: Array, b: Array, top: float) -> bool:
-        """Whether |a-b|/|b| may be larger somewhere than it was so far; `top` is the largest |a-b|.
-
-        Seen from the smallest |b| if that will do, else from a/b, which takes one division
-        in the elements' own precision; the margin is more than its rounding.
-        """
-        if not self._is_float or self.tally.max_rel == 0:
-            return True
-        smallest = float(np.abs(b, out=self._scratch.like(b)).min())
-        if top < self.tally.max_rel * smallest * (1 - 1e-9):
-            return False
-        quotient = np.divide(a, b, out=self._scratch.like(b))
-        high, low = float(np.fmax.reduce(quotient)), float(np.fmin.reduce(quotient))
-        margin = 4 * float(np.finfo(quotient.dtype).eps) * max(abs(high), abs(low), 1.0)
-        return not max(high - 1, 1 - low) + margin < self.tally.max_rel
 
     def _unusual_reals(self, start: int, a: Array, b: Array) -> Array:
         """Floats among which are NaN, infinities, or differences whose squares a double cannot hold."""
@@ -197,6 +223,11 @@ class Comparison:
         """Strings: equal to the last byte or not; nothing else is known of them."""
         differs: Any = a != b
         return np.asarray(differs, np.bool_)
+
+
+def _distance(a: Array, b: Array) -> Array:
+    """|a-b| of single numbers, in double precision."""
+    return np.abs(a.astype(np.float64) - b)
 
 
 def _bits_differ(a: Array, b: Array) -> Array:

@@ -266,6 +266,32 @@ def test_squares_beyond_a_double_are_summed(directory: Path) -> None:
         assert change.rms == pytest.approx(5 * unit / 3**0.5, rel=1e-14)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("change", ["scale", "shift", "shrink", "noise", "vanish"])
+def test_every_element_changed_against_numpy(directory: Path, dtype: str, change: str) -> None:
+    rng = np.random.default_rng(7)
+    a = rng.standard_normal((190, 97)).astype(numpy_type(dtype))
+    wide = a.astype(np.float64)
+    changed = {
+        "scale": wide * 1.01,
+        "shift": wide + 0.25,
+        "shrink": wide * 1e-42,
+        "noise": wide + rng.standard_normal(a.shape) / 100,
+        "vanish": wide * 0,
+    }
+    b = changed[change].astype(a.dtype)
+    found = the_change(write_bundle(directory / "a", {"w": a}), write_bundle(directory / "b", {"w": b}))
+    assert found is not None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
+        ratio = apart / np.abs(b.astype(np.float64))
+    assert found.count == np.count_nonzero(apart)
+    assert found.max_abs == apart.max()
+    assert found.at == tuple(map(int, np.unravel_index(apart.argmax(), a.shape)))
+    assert found.max_rel == np.nanmax(ratio)
+    assert found.rms == pytest.approx(np.sqrt(np.mean(apart**2)), rel=1e-13)
+
+
 @pytest.mark.parametrize("fraction", [1, 50])
 def test_many_blocks_against_numpy(directory: Path, fraction: int) -> None:
     rng = np.random.default_rng(fraction)
