@@ -12,6 +12,11 @@ PIP_INSTALL := bin/python -m pip --disable-pip-version-check install -qq
 PYTEST := bin/python -m pytest -q
 NEW_VENV = rm -rf $(@D) && $(PYTHON) -m venv $(@D)
 
+FUZZER := atheris
+RUNS ?= 100000
+SECONDS_GUIDED ?= 60
+SEED ?= 1
+
 PROTOC := grpcio-tools==1.62.3 protobuf==4.25.0 setuptools==75.8.0
 
 # Real checkpoints for `make interop` besides the fixtures; none if there are none.
@@ -45,6 +50,12 @@ help: ## list the targets
 .venv-bench/stamp: pyproject.toml
 	$(NEW_VENV)
 	$(@D)/$(PIP_INSTALL) -e '.[bench]'
+	@touch $@
+
+.venv-fuzz/stamp: pyproject.toml
+	$(NEW_VENV)
+	$(@D)/$(PIP_INSTALL) -e .
+	$(@D)/$(PIP_INSTALL) $(FUZZER) || echo "no coverage-guided fuzzer for this Python: only mutations"
 	@touch $@
 
 .venv-proto/stamp: Makefile
@@ -110,8 +121,14 @@ interop: .venv-tensorflow/stamp ## compare with TensorFlow on the fixtures and o
 proto: .venv-proto/stamp ## generate the code for ckptool/format/proto/*.proto
 	.venv-proto/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. ckptool/format/proto/*.proto
 
+.PHONY: fuzz
+fuzz: .venv-fuzz/stamp ## attack the parsers: RUNS mutated fixtures, then guided by coverage; SEED
+	.venv-fuzz/bin/python -m tools.fuzz --runs $(RUNS) --seed $(SEED)
+	.venv-fuzz/bin/python -c 'import atheris' 2> /dev/null || exit 0; \
+	  .venv-fuzz/bin/python -m tools.fuzz --engine atheris --runs -1 --seconds $(SECONDS_GUIDED) --seed $(SEED)
+
 .PHONY: clean
 clean: ## remove the virtual environments and caches
-	rm -rf .venv .venv-oldest .venv-tensorflow .venv-bench .venv-proto .venv-smoke
+	rm -rf .venv .venv-oldest .venv-tensorflow .venv-bench .venv-proto .venv-smoke .venv-fuzz .fuzz
 	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find ckptool tests tools bench fixtures -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -51,16 +51,16 @@ def scan_strings(read: Read, size: int, count: int, *, big_endian: bool) -> Scan
     if size < count + 4:
         raise CorruptionError(f"{count} strings take more than the {size} bytes stored")
     order: _Order = "big" if big_endian else "little"
-    pos = crc = total = encoded = seen = 0
+    pos = crc = total = seen = 0
+    shortest = True
     while seen < count:
         window = read(pos, min(_WINDOW, size - pos))
         lengths, used = _window_lengths(window, count - seen)
         crc = crc32c(_all_fixed_width(lengths, order), crc)
         total += sum(lengths)
-        encoded += sum(map(_varint_size, lengths))
+        shortest = shortest and (used == len(lengths) or used == sum(map(_varint_size, lengths)))
         seen += len(lengths)
         pos += used
-    shortest = encoded == pos
     if size - pos < 4 + total:
         raise CorruptionError(f"strings of {total} bytes where {max(0, size - pos - 4)} are left")
     stored = read(pos, 4)

@@ -305,7 +305,7 @@ def test_a_shard_that_is_no_file(tmp_path: Path) -> None:
 
 def test_memory_does_not_grow_with_the_shard(tmp_path: Path) -> None:
     """numpy is not loaded, and no more than the workers' windows is in memory."""
-    write_shard(tmp_path, count=4, size=12_000_000)
+    write_shard(tmp_path, count=4, size=7_500_000)
     # What getrusage says of a new process may be its parent's.
     code = (
         "import pathlib, re, sys; from ckptool import verify_checkpoint\n"
@@ -316,4 +316,4 @@ def test_memory_does_not_grow_with_the_shard(tmp_path: Path) -> None:
         [sys.executable, "-c", code, tmp_path / "m"], capture_output=True, text=True, check=True,
         cwd=FIXTURES.parent,
     )  # fmt: skip
-    assert int(done.stdout) < 100 << 10  # KiB; the shard has 192 million bytes
+    assert int(done.stdout) < 60 << 10  # KiB; the shard has 120 million bytes

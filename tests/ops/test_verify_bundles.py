@@ -238,8 +238,12 @@ def test_big_endian_types_that_tensorflow_does_not_swap(tmp_path: Path) -> None:
     assert codes(path) == {"tensorflow-cannot-read"}
 
 
-TOP, BOTTOM = (Extent(0, 2), Extent(0, 3)), (Extent(2, 2), Extent(0, 3))
-HALVES = {TOP: entry(1, [2, 3], size=24), BOTTOM: entry(1, [2, 3], offset=24, size=24)}
+TOP: TensorSlice = (Extent(0, 2), Extent(0, 3))
+BOTTOM: TensorSlice = (Extent(2, 2), Extent(0, 3))
+HALVES: dict[TensorSlice, bytes] = {
+    TOP: entry(1, [2, 3], size=24),
+    BOTTOM: entry(1, [2, 3], offset=24, size=24),
+}
 EMPTY: TensorSlice = (Extent(0, 0), Extent(0, 3))
 NINE = tuple(Extent(0, 1) for _ in range(8))
 ALL: TensorSlice = (Extent(0, WHOLE), Extent(0, WHOLE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,14 +17,14 @@ from tests.tables import entry
 Change = Callable[[MetaGraphDef], object]
 
 
-def graph(keys: list[bytes], specs: list[bytes], dtypes: list[int]) -> MetaGraphDef:
+def graph(keys: list[bytes], specs: list[bytes], dtypes: list[Any]) -> MetaGraphDef:
     """The graph of a saver with one RestoreV2, as TensorFlow names its parts."""
     meta = MetaGraphDef()
-    saver = meta.saver_def
+    saver: Any = meta.saver_def
     saver.filename_tensor_name, saver.save_tensor_name = "save/Const:0", "save/control_dependency:0"
     saver.restore_op_name, saver.version = "save/restore_all", 2
     for name, values in (("save/names", keys), ("save/slices", specs)):
-        node = meta.graph_def.node.add(name=name, op="Const")
+        node: Any = meta.graph_def.node.add(name=name, op="Const")
         node.attr["value"].tensor.dtype = 7
         node.attr["value"].tensor.tensor_shape.dim.add(size=len(values))
         node.attr["value"].tensor.string_val.extend(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def with_blocks(*parts: dict[bytes, bytes], separators: list[bytes] | None = Non
 def raw_block(entries: list[tuple[bytes, bytes]], restarts: list[int] | None = None) -> bytes:
     """A block of entries in any order; every entry a restart point unless told otherwise."""
     pieces = [b"\0" + encode_varint(len(k)) + encode_varint(len(v)) + k + v for k, v in entries]
-    starts = [sum(map(len, pieces[:i])) for i in range(len(pieces))] or [0]
+    starts = [0, *accumulate(map(len, pieces))][: max(1, len(pieces))]
     return b"".join(pieces) + array(starts if restarts is None else restarts)
 
 

@@ -1,0 +1,159 @@
+"""`ckptool verify`: every flag, every form of output, every exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ckptool.cli import cmd_verify
+from tests.cli.runner import FIXTURES, execute, on_terminal, run
+
+PREFIX = "my_test_model-1000"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(FIXTURES / "tutorial-w1-w2", tmp_path / "w"))
+
+
+def damage(folder: Path) -> Path:
+    shard = folder / f"{PREFIX}.data-00000-of-00001"
+    shard.write_bytes(shard.read_bytes()[:9] + b"\0" + shard.read_bytes()[10:])
+    return shard
+
+
+def test_a_sound_checkpoint_says_nothing_in_a_pipe(folder: Path) -> None:
+    result = run("verify", folder / PREFIX)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_a_line_for_each_problem(folder: Path) -> None:
+    shard = damage(folder)
+    result = run("verify", folder / PREFIX)
+    assert result.exit_code == 1
+    (line,) = result.stdout.splitlines()
+    assert line.split("\t") == [
+        str(folder / PREFIX), "tensor-checksum", "error", "w2", str(shard), "8", "20", "isolated",
+        "the checksum does not match: stored 872e0d00, computed 20eb863e",
+    ]  # fmt: skip
+
+
+def test_json(folder: Path) -> None:
+    damage(folder)
+    result = run("verify", folder, "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert list(document) == ["schema", "ok", "problems", "checkpoints"]
+    assert (document["schema"], document["ok"], document["problems"]) == ("ckptool.verify/1", False, [])
+    sound, damaged = document["checkpoints"]
+    assert sound == {
+        "checkpoint": str(folder / "my_test_model"), "ok": True, "tensors": 2, "bytes": 28, "problems": []
+    }  # fmt: skip
+    assert list(damaged["problems"][0]) == [
+        "code", "severity", "tensor", "file", "offset", "size", "damage", "detail"
+    ]  # fmt: skip
+    assert (damaged["ok"], damaged["problems"][0]["damage"]) == (False, "isolated")
+
+
+def test_quick_quiet_and_jobs(folder: Path) -> None:
+    damage(folder)
+    assert run("verify", "--quick", folder).exit_code == 0
+    quiet = run("verify", "-q", folder, "--jobs", "3")
+    assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (1, "", "")
+    assert run("verify", "--jobs", "0", folder).exit_code == 2
+
+
+def test_strict(tmp_path: Path) -> None:
+    folder = shutil.copytree(FIXTURES / "tutorial-keep", tmp_path / "keep")
+    assert run("verify", folder).exit_code == 0
+    result = run("verify", folder, "--strict", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["ok"]) == (1, False)
+
+
+def test_finite() -> None:
+    dtypes = FIXTURES / "dtypes" / "dtypes"
+    assert run("verify", dtypes).exit_code == 0
+    result = run("verify", dtypes, "--finite")
+    assert result.exit_code == 1
+    assert {line.split("\t")[1] for line in result.stdout.splitlines()} == {"not-finite"}
+    both = run("verify", dtypes, "--finite", "--quick")
+    assert both.exit_code == 2
+    assert "choose one" in both.stderr
+
+
+def test_arguments_of_one_checkpoint_are_merged(folder: Path) -> None:
+    files = sorted(folder.glob("my_test_model*"))
+    result = run("verify", "--json", *files, folder)
+    assert [c["checkpoint"] for c in json.loads(result.stdout)["checkpoints"]] == [
+        str(folder / PREFIX),
+        str(folder / "my_test_model"),
+    ]
+
+
+def test_what_could_not_be_looked_at(tmp_path: Path) -> None:
+    for name in ("none", "none/"):
+        result = run("verify", tmp_path / name if name == "none" else f"{tmp_path}/none/")
+        assert result.exit_code == 2
+        assert result.stderr.startswith("ckptool: error: ")
+    assert run("verify").exit_code == 2
+    assert run("verify", tmp_path).exit_code == 1  # a directory without a checkpoint
+
+
+@pytest.mark.parametrize("name", ["page.html", "x.index", "model.ckpt"])
+def test_no_table_at_all_is_damage(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"<!DOCTYPE html>" + b"x" * 100)
+    result = run("verify", tmp_path / name)
+    assert result.exit_code == 1
+    assert "HTML page" in result.stdout
+
+
+def test_verbose_says_what_is_looked_at(folder: Path) -> None:
+    assert "the V2 checkpoint" in run("verify", "--verbose", folder / PREFIX).stderr
+
+
+def test_on_a_terminal(folder: Path) -> None:
+    damage(folder)
+    text = on_terminal("verify", folder, NO_COLOR="1")
+    assert text == (
+        f"{folder}/my_test_model: sound (2 tensors, 28 B)\n"
+        f"{folder}/{PREFIX}: damaged (1 error, 2 tensors, 28 B)\n"
+        "  error: tensor-checksum [isolated]: w2\n"
+        "    the checksum does not match: stored 872e0d00, computed 20eb863e "
+        f"({PREFIX}.data-00000-of-00001, byte 8 to 27)\n"
+        "2 checkpoints, 1 damaged\n"
+    )
+    assert "\x1b[" in on_terminal("verify", folder)
+    assert "\x1b[" not in on_terminal("verify", "--no-color", folder)
+
+
+def test_many_problems_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cmd_verify.SHOWN_PER_CODE == 20
+    names = FIXTURES / "names"
+    assert len(run("verify", names).stdout.splitlines()) < 20
+    os.truncate(folder / f"{PREFIX}.data-00000-of-00001", 0)
+    lines = list(cmd_verify._text(cmd_verify.verify_targets(cmd_verify.find_targets([folder]), OPTIONS)))
+    monkeypatch.setattr(cmd_verify, "SHOWN_PER_CODE", 1)
+    fewer = list(cmd_verify._text(cmd_verify.verify_targets(cmd_verify.find_targets([folder]), OPTIONS)))
+    assert len(fewer) == len(lines) - 1
+    assert ("  and 1 more of out-of-range; --json lists all", None) in fewer
+
+
+OPTIONS = cmd_verify.VerifyOptions()
+
+
+def test_escape_codes_in_names_do_not_reach_a_terminal() -> None:
+    text = on_terminal("verify", FIXTURES / "names", NO_COLOR="1")
+    assert "\x1b" not in text
+    assert "\\x00" in text
+
+
+def test_numpy_rich_and_protobuf_are_not_loaded(folder: Path) -> None:
+    (folder / f"{PREFIX}.meta").unlink()
+    done = execute("verify", folder / PREFIX, PYTHONPROFILEIMPORTTIME="1")
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
+    assert "ckptool.ops.verify" in loaded
+    assert not loaded & {"numpy", "rich", "google.protobuf", "ckptool.model.locate"}

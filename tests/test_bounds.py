@@ -1,0 +1,94 @@
+"""Small files that ask for much: memory and time stay within a multiple of their size."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cramjam
+import pytest
+
+from ckptool.format.bundle import BundleHeader
+from ckptool.format.slices import Extent, TensorSlice
+from ckptool.wire.message import length_field
+from ckptool.wire.varint import encode_varint
+from tests.ops.crafted import HEADER, PLAIN, ZEROS, codes, sliced, write_bundle
+from tests.ops.test_verify_tables import array, raw_block, with_block
+from tests.tables import assemble, block, entry, places, stored, table
+
+MEMORY = 96 << 10  # KiB that a process of its own may take, interpreter and modules included
+
+
+def snappy(contents: bytes) -> bytes:
+    packed = stored(bytes(cramjam.snappy.compress_raw(contents)), 1)
+    return assemble([packed], block({b"\xff": places([packed])[0].encode()}))
+
+
+HALF = 100_000
+REPEATING = b"\0" + encode_varint(HALF) + b"\0" + b"k" * HALF + (encode_varint(HALF) + b"\0\0") * 20_000
+HANDLE = places([stored(block({b"": HEADER, **PLAIN}))])[0].encode()
+
+BOMBS: dict[str, bytes] = {
+    "snappy that expands": snappy(raw_block([(b"", HEADER)])[:-8] + bytes(3) * 200_000 + array([0])),
+    "snappy that only claims": with_block(encode_varint(2**32 - 1) + bytes(1000), kind=1),
+    "restarts": with_block(b"\xff\xff\xff\x3f"),
+    "half a million restarts": with_block(bytes(4 * 500_000) + (500_000).to_bytes(4, "little")),
+    "keys that repeat": with_block(REPEATING + array([0])),
+    "a block a hundred thousand times": assemble(
+        [stored(block({b"": HEADER, **PLAIN}))], raw_block([(b"%06d" % n, HANDLE) for n in range(100_000)])
+    ),
+    "2^31 shards": table({b"": BundleHeader(2**31 - 1).encode(), **PLAIN}),
+    "strings that are not there": table({b"": HEADER, b"a": entry(7, [2**40], size=2**41)}),
+    "dimensions": table({b"": HEADER, b"a": entry(1, [2**62] * 200, size=12)}),
+    "empty dimensions": table({b"": HEADER, b"a": b"\x08\1" + length_field(2, b"\x12\0" * 200_000)}),
+    "nested groups": table({b"": HEADER, b"a": b"\x0b" * 100_000}),
+    "many tensors in the same place": table(
+        {b"": HEADER, **{b"%06d" % n: entry(1, [3], size=12) for n in range(3000)}}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_memory_of_an_index(tmp_path: Path, name: str) -> None:
+    path = write_bundle(tmp_path, index=BOMBS[name], data=ZEROS)
+    code = (
+        "import pathlib, re, sys; from ckptool import verify_checkpoint\n"
+        "print(len(verify_checkpoint(sys.argv[1]).checkpoints[0].problems))\n"
+        "print(re.search(r'VmHWM:\\s*(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=60,
+        cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    problems, memory = map(int, done.stdout.split())
+    assert problems
+    assert memory < MEMORY + 8 * (len(BOMBS[name]) >> 10)
+
+
+def test_tensors_that_all_span_a_shard_are_not_all_read(tmp_path: Path) -> None:
+    size = 4 << 20
+    value = entry(4, [size], size=size, crc=1)
+    entries = {b"%04d" % n: value for n in range(2000)}  # eight gigabytes to read
+    assert codes(write_bundle(tmp_path, entries, bytes(size))) == {"overlap", "tensor-checksum"}
+
+
+def test_slices_in_a_grid_are_compared_in_time(tmp_path: Path) -> None:
+    side = 60
+    slices: list[TensorSlice] = [(Extent(r, 1), Extent(c, 1)) for r in range(side) for c in range(side)]
+    values = {s: entry(1, [1, 1], offset=4 * n, size=4) for n, s in enumerate(slices)}
+    path = write_bundle(tmp_path, sliced(b"v", [side, side], slices, values), bytes(4 * side * side))
+    assert codes(path) == set()
+
+
+def test_deeply_nested_graphs(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path)
+    nested = b""
+    for _ in range(10_000):
+        nested = length_field(1, nested)[:60_000]
+    for contents in (nested, b"graph_def { " * 5000, b"\x0b" * 5000):
+        (tmp_path / "m.meta").write_bytes(contents)
+        assert codes(path) == {"meta-unreadable"}
+    write_bundle(tmp_path)
+    (tmp_path / "checkpoint").write_bytes(b'model_checkpoint_path: "' + b"x" * 1_000_000)
+    assert "state-unreadable" in codes(f"{tmp_path}/")
