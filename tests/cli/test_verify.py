@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from ckptool.cli import cmd_verify
+from ckptool.ops.verify import VerifyOptions, verify_targets
+from ckptool.ops.verify_targets import find_targets
 from tests.cli.runner import FIXTURES, execute, on_terminal, run
 
 PREFIX = "my_test_model-1000"
@@ -135,14 +137,14 @@ def test_many_problems_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPat
     names = FIXTURES / "names"
     assert len(run("verify", names).stdout.splitlines()) < 20
     os.truncate(folder / f"{PREFIX}.data-00000-of-00001", 0)
-    lines = list(cmd_verify._text(cmd_verify.verify_targets(cmd_verify.find_targets([folder]), OPTIONS)))
+    lines = list(cmd_verify._text(verify_targets(find_targets([folder]), OPTIONS)))
     monkeypatch.setattr(cmd_verify, "SHOWN_PER_CODE", 1)
-    fewer = list(cmd_verify._text(cmd_verify.verify_targets(cmd_verify.find_targets([folder]), OPTIONS)))
+    fewer = list(cmd_verify._text(verify_targets(find_targets([folder]), OPTIONS)))
     assert len(fewer) == len(lines) - 1
     assert ("  and 1 more of out-of-range; --json lists all", None) in fewer
 
 
-OPTIONS = cmd_verify.VerifyOptions()
+OPTIONS = VerifyOptions()
 
 
 def test_escape_codes_in_names_do_not_reach_a_terminal() -> None:
