@@ -185,7 +185,7 @@ def test_csv_is_streamed_by_rows(tmp_path, monkeypatch):
 
 def test_memory_is_bounded(tmp_path):
     make = (
-        "import numpy as np; from ckptool.model.save import save_checkpoint;"
+        "import numpy as np; from ckptool import save_checkpoint;"
         "save_checkpoint('big', {'w': np.ones((44, 1 << 20), 'f4')})"
     )
     subprocess.run([sys.executable, "-c", make], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True)
