@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ckptool.errors import CorruptionError
+from ckptool.errors import CorruptionError, UnsupportedError
 from ckptool.format.shape import Shape, format_shape
 from ckptool.wire.message import VARINT, as_int64, iter_fields, iter_messages, length_field, varint_field
 from ckptool.wire.varint import take
@@ -20,6 +20,8 @@ from ckptool.wire.varint import take
 _RESERVED = re.compile(rb"[\x00\xff]")  # bytes that OrderedCode escapes inside strings
 _ESCAPED = re.compile(rb"\x00\xff|\xff\x00")
 _STORED_STRING = re.compile(rb"((?:[^\x00\xff]|\x00\xff|\xff\x00)*)\x00\x01")
+
+_MAX_COMPARISONS = 10_000_000  # of slices: some ten seconds
 
 WHOLE = -1  # TensorSlice::kFullExtent
 
@@ -144,7 +146,8 @@ def find_overlap(boxes: Sequence[Box]) -> tuple[int, int] | None:
     """The positions of two boxes that share an element, None if all are disjoint.
 
     A sweep along the dimension in which they begin at the most places: for tensors cut
-    into rows, columns or a grid little more than sorting.
+    into rows, columns or a grid little more than sorting. UnsupportedError where so many
+    lie side by side that it would take minutes.
     """
     filled = [i for i, box in enumerate(boxes) if box.elements]
     if len(filled) < 2:
@@ -154,9 +157,13 @@ def find_overlap(boxes: Sequence[Box]) -> tuple[int, int] | None:
     axis = max(range(len(boxes[0].start)), key=lambda d: len({boxes[i].start[d] for i in filled}))
     filled.sort(key=lambda i: boxes[i].start[axis])
     active: list[int] = []
+    compared = 0
     for i in filled:
         begin = boxes[i].start[axis]
         active = [j for j in active if boxes[j].stop[axis] > begin]
+        compared += len(active)
+        if compared > _MAX_COMPARISONS:
+            raise UnsupportedError(f"{len(boxes)} slices are too many to compare")
         for j in active:
             if boxes[i].intersect(boxes[j]) is not None:
                 return min(i, j), max(i, j)
