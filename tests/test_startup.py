@@ -40,7 +40,7 @@ def loaded_by(code: str, *arguments: str) -> set[str]:
         ("import ckptool", (), {"click", "rich", "numpy", "google.protobuf", "ckptool.cli"}),
         (MAIN, ("--version",), {"rich", "numpy", "google.protobuf"}),
         (MAIN, ("latest", TUTORIAL), {"rich", "numpy", "google.protobuf"}),
-        (MAIN, ("ls", TUTORIAL), {"rich", "numpy"}),
+        (MAIN, ("ls", TUTORIAL), {"rich", "numpy", "ckptool.ops.roles", "ckptool.cli.overview"}),
         (MAIN, RENAME, {"rich", "numpy", "google.protobuf"}),
     ],
     ids=["import", "version", "latest", "ls", "rename"],

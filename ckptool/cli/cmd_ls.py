@@ -5,23 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ckptool.cli.options import TensorName, checkpoint_argument, common_options, selection_options
 from ckptool.cli.output import Column, Output, field_text, human_bytes
-from ckptool.cli.overview import print_summary, print_tree, totals_text
 from ckptool.cli.resolve import open_checkpoint
 from ckptool.format.object_keys import friendly_name
 from ckptool.format.shape import format_shape
 from ckptool.model.info import SliceInfo, TensorInfo
 from ckptool.model.reader import CheckpointReader
-from ckptool.ops.full_names import full_names
 from ckptool.ops.listing import Listing, SortKey, list_heads, list_tensors
 from ckptool.ops.select import Selection
-from ckptool.ops.summary import summarize
-from ckptool.ops.tree import Scope, build_tree
+
+if TYPE_CHECKING:
+    from ckptool.ops.tree import Scope
 
 
 @click.command("ls")
@@ -151,15 +150,13 @@ def _print_listing(
     reader: CheckpointReader, listing: Listing, sort: SortKey, output: Output, view: _View
 ) -> None:
     parts = {t.name: reader.slices(t.name) for t in listing.tensors if t.slices} if view.slices else {}
-    full = full_names(reader) if view.friendly and (view.long or output.json) else {}
+    full = _full_names(reader) if view.friendly and (view.long or output.json) else {}
     if output.json:
         output.document("ls", _document(listing, parts, full, sort, view))
     elif view.names_only:
         output.lines((view.name(tensor.name),) for tensor in listing.tensors)
-    elif view.tree:
-        print_tree(listing, _tree(listing, sort, view), output)
-    elif view.summary:
-        print_summary(listing, summarize(listing.tensors), output)
+    elif view.tree or view.summary:
+        _print_overview(listing, sort, output, view)
     elif output.terminal:
         _print_table(listing, parts, full, output, view)
     elif view.slices:
@@ -168,7 +165,25 @@ def _print_listing(
         output.lines(_fields(tensor, full, view) for tensor in listing.tensors)
 
 
+def _full_names(reader: CheckpointReader) -> dict[str, str]:
+    from ckptool.ops.full_names import full_names
+
+    return full_names(reader)
+
+
+def _print_overview(listing: Listing, sort: SortKey, output: Output, view: _View) -> None:
+    from ckptool.cli.overview import print_summary, print_tree
+    from ckptool.ops.summary import summarize
+
+    if view.tree:
+        print_tree(listing, _tree(listing, sort, view), output)
+    else:
+        print_summary(listing, summarize(listing.tensors), output)
+
+
 def _tree(listing: Listing, sort: SortKey, view: _View) -> list[Scope]:
+    from ckptool.ops.tree import build_tree
+
     largest = {"size": "bytes", "params": "parameters"}.get(sort)
     return build_tree(listing.tensors, view.depth, largest=largest)
 
@@ -181,6 +196,8 @@ def _document(
     # Made while they are written: a large checkpoint has as many objects as tensors.
     fields["tensors"] = (_tensor_object(t, parts.get(t.name), full, view) for t in listing.tensors)
     if view.summary:
+        from ckptool.ops.summary import summarize
+
         fields["summary"] = summarize(listing.tensors)
     if view.tree:
         fields["tree"] = _tree(listing, sort, view)
@@ -255,6 +272,8 @@ def _print_table(
             size = "" if part.bytes is None else human_bytes(part.bytes)
             place = (*(None for _ in role), *_place(part, view), *(None for _ in count))
             rows.append((f"  {part.slice}", None, format_shape(part.shape), None, size, *place))
+    from ckptool.cli.overview import totals_text
+
     output.table(columns, rows, totals_text(listing.total))
 
 

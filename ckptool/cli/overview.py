@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ckptool.cli.bars import BAR_STYLE, bar
 from ckptool.cli.output import Column, Output, field_text, human_bytes
 from ckptool.format.filenames import last_component
 from ckptool.format.shape import format_shape
-from ckptool.ops.listing import Listing, Totals
-from ckptool.ops.summary import Summary
-from ckptool.ops.tree import Scope
+
+if TYPE_CHECKING:
+    from ckptool.ops.listing import Listing, Totals
+    from ckptool.ops.summary import Summary
+    from ckptool.ops.tree import Scope
 
 _BAR_WIDTH = 10
 _SHARE_COLUMNS = (

@@ -11,7 +11,6 @@ from ckptool.format.names import encode_name
 from ckptool.format.shape import Shape
 from ckptool.model.info import TensorInfo
 from ckptool.model.reader import CheckpointReader
-from ckptool.ops.roles import find_roles
 from ckptool.ops.select import Selection
 
 SortKey = Literal["name", "size", "params", "offset"]
@@ -66,6 +65,8 @@ def list_tensors(
         tensors.reverse()
     tensors = tensors[:top]
     if with_roles:
+        from ckptool.ops.roles import find_roles
+
         roles = find_roles(reader)
         tensors = [replace(tensor, role=roles[tensor.name]) for tensor in tensors]
     return Listing(
