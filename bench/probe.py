@@ -55,7 +55,7 @@ def tensors_ckptool(prefix: str) -> None:
 
     def work() -> dict[str, Any]:
         with load_checkpoint(prefix) as reader:
-            return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+            return reader.get_tensors()
 
     np.empty(0)  # numpy is there before the clock starts, as it is with TensorFlow
     _print_seconds(work)

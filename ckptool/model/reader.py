@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ from ckptool.model.info import SliceInfo, TensorInfo
 from ckptool.model.locate import Location, locate
 from ckptool.model.store import Store
 from ckptool.model.v1_store import V1Store
+from ckptool.wire.cpus import available_cpus
 from ckptool.wire.files import StrPath
 
 if TYPE_CHECKING:
@@ -129,6 +130,19 @@ class CheckpointReader:
             UnsupportedError: a type that has no values, or a shape that numpy cannot hold.
         """
         return self.read(name)
+
+    def get_tensors(self, names: Iterable[str] | None = None) -> dict[str, Any]:
+        """Name -> value of several tensors, of all by default, each as `get_tensor` gives it.
+
+        They are read on all cores, which for many tensors is the fastest way to have them
+        in memory. Raises as `get_tensor`, for the first of `names` that fails.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        wanted = list(self.get_variable_to_shape_map() if names is None else names)
+        # Reading, checking and the kernel's making of fresh pages all go on without the interpreter's lock.
+        with ThreadPoolExecutor(available_cpus()) as pool:
+            return dict(zip(wanted, pool.map(self.get_tensor, wanted), strict=True))
 
     def read(self, name: str, index: Index = (), *, verify: bool = True) -> Any:
         """As `get_tensor`, of the part that `index` selects by NumPy's basic indexing.
