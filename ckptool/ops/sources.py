@@ -11,6 +11,7 @@ from ckptool.format.slices import whole_box
 from ckptool.model.reader import CheckpointReader
 from ckptool.model.stored_numbers import StoredNumbers
 from ckptool.model.tensors import StoredTensor
+from ckptool.ops.compare import aligned_bytes
 from ckptool.wire.checksum import crc32c
 
 
@@ -28,22 +29,22 @@ class Stored:
         self.crc = 0
         self.big_endian = numbers.big_endian
         self._numbers = numbers
-        self._buffer = bytearray()
+        self._buffer = self._stored = np.empty(0, np.uint8)
 
-    def fetch(self, start: int, stop: int) -> bytearray:
+    def fetch(self, start: int, stop: int) -> Array:
         """The stored bytes of the next elements, until the next call or `decode`."""
         item = self._numbers.dtype.size
         size = (stop - start) * item
-        if len(self._buffer) != size:
-            self._buffer = bytearray(size)
-        with memoryview(self._buffer) as buffer:
-            self._numbers.read_into(start * item, buffer)
-            self.crc = crc32c(buffer, self.crc)
-        return self._buffer
+        if len(self._buffer) < size:
+            self._buffer = aligned_bytes(size)
+        self._stored = self._buffer[:size]
+        self._numbers.read_into(start * item, self._stored.data)
+        self.crc = crc32c(self._stored, self.crc)
+        return self._stored
 
     def decode(self) -> Array:
         """The elements that were fetched last, until the next are fetched."""
-        stored = np.frombuffer(self._buffer, np.uint8).reshape(-1, self._numbers.dtype.size)
+        stored = self._stored.reshape(-1, self._numbers.dtype.size)
         return decode_numbers(stored, self._numbers.dtype, big_endian=self._numbers.big_endian)
 
     def block(self, start: int, stop: int) -> Array:

@@ -8,7 +8,7 @@ from typing import Literal, ParamSpec, TypeVar
 
 from ckptool.errors import CheckpointError
 from ckptool.format.shape import element_count
-from ckptool.ops.compare import BLOCK, Comparison
+from ckptool.ops.compare import BLOCK, Comparison, same_bytes
 from ckptool.ops.diff_plan import Wanted
 from ckptool.ops.rules import Rules
 from ckptool.ops.sources import Side, Source, Stored
@@ -94,7 +94,7 @@ def _compare_stored(work: Stretch, a: Stored, b: Stored, comparison: Comparison)
         bytes_a, bytes_b = _call("a", a.fetch, start, stop), _call("b", b.fetch, start, stop)
         if _is_decided(work, comparison.tally):
             continue
-        if bytes_suffice and bytes_a == bytes_b:
+        if bytes_suffice and same_bytes(bytes_a, bytes_b):
             comparison.add_equal(a.decode())
         else:
             comparison.add(start, a.decode(), b.decode())
