@@ -57,6 +57,11 @@ _SCALAR_STATE = frozenset((
 _COUNTERS = frozenset((
     "epoch", "epochs", "iter", "iteration", "iterations", "num_steps", "step", "step_counter", "steps",
 ))  # fmt: skip
+# Lists of a Keras 3 optimizer that hold something else than slots.
+_KERAS_LISTS: dict[str, Role] = {
+    "_trainable_variables": "weight",
+    "_model_variables_moving_average": "average",
+}
 _STEP_NAMES = frozenset(("global_step", "save_counter"))
 
 _NUMBERED = re.compile(r"_[0-9]+\Z")
@@ -150,7 +155,9 @@ class _Names:
         if owner in self._optimizers and not self.heads[name][1]:
             return "bookkeeping"
         optimizer, _, members = owner.rpartition("/")
-        return "slot" if members == "_variables" and optimizer in self._optimizers else "weight"
+        if optimizer in self._optimizers and members.startswith("_") and last.isdecimal():
+            return _KERAS_LISTS.get(members, "slot")
+        return "weight"
 
     def _is_counter(self, name: str, word: str) -> bool:
         dtype, shape = self.heads[name]
@@ -185,7 +192,7 @@ class _Names:
             like = self.heads[variable][1] == shape
             if named and (number == 0 or like or word in _DEBIAS_NAMES):
                 break
-            if like and (word in _SLOT_WORDS or (number == 0 and variable in self.graph.trainable)):
+            if like and (word in _SLOT_WORDS or variable in self.graph.trainable):
                 break
         else:
             return None
@@ -247,15 +254,12 @@ class _Objects:
         return key in self._heads and not self._heads[key][1]
 
     def _keras_state(self, children: Mapping[str, int]) -> dict[str, Role]:
-        """Of Keras 3's optimizers: they list what they keep, and apart from that the model's variables."""
+        """Of Keras 3's optimizers: what they keep is in lists of their own, beside the model's variables."""
         found: dict[str, Role] = {}
-        members: tuple[tuple[str, Role], ...] = (
-            ("_variables", "slot"),
-            ("_model_variables_moving_average", "average"),
-            ("_trainable_variables", "weight"),
-        )
-        for name, role in members:
-            for member in self._children(children.get(name, -1)):
+        # Averages and weights last: they are in `_variables` too.
+        for name in sorted(children, key=lambda name: name in _KERAS_LISTS):
+            role = _KERAS_LISTS.get(name, "slot")
+            for member in self._children(children[name]) if name.startswith("_") else ():
                 found.update(dict.fromkeys(self._keys(member), role))
         return found
 
