@@ -255,7 +255,11 @@ def _writing(tools: Tools, root: Path, scratch: Path) -> Iterator[Job]:
     )
     folder = scratch / "pruned"
     # Hard links: what is unlinked has to be there each time, its bytes need not.
-    linked = (("rm", "-rf", str(folder)), ("cp", "-al", str(root / data.DIRECTORY), str(folder)))
+    linked = (
+        ("rm", "-rf", str(folder)),
+        ("mkdir", "-p", str(scratch)),
+        ("cp", "-al", str(root / data.DIRECTORY), str(folder)),
+    )
     yield Job(
         f"`prune --keep 5`, {data.CHECKPOINTS:,} checkpoints",
         tools.run("prune", "prune", str(folder), "--keep", "5", prepare=linked),

@@ -67,7 +67,9 @@ def environment() -> dict[str, str]:
 def run(command: Command) -> Sample:
     """Run once, output thrown away; BenchmarkError if it ends with another status than it should."""
     for argv in command.prepare:
-        subprocess.run(argv, check=True, env=environment(), stdout=subprocess.DEVNULL)
+        prepared = subprocess.run(argv, env=environment(), stdout=subprocess.DEVNULL, check=False)
+        if prepared.returncode:
+            raise BenchmarkError(f"{command.label}: cannot be prepared with {' '.join(argv)}")
     output = subprocess.PIPE if command.reported else subprocess.DEVNULL
     with tempfile.TemporaryFile() as complaints:
         begin = time.perf_counter()

@@ -59,6 +59,11 @@ def test_another_exit_code_than_expected_is_an_error():
     assert run(replace(failing, status=1)).wall > 0
 
 
+def test_what_cannot_be_prepared_is_an_error():
+    with pytest.raises(BenchmarkError, match="python: cannot be prepared with false"):
+        run(replace(python("pass"), prepare=(("false",),)))
+
+
 def test_much_output_stops_nothing():
     run(python("import sys; print('x' * 10**6); print('y' * 10**6, file=sys.stderr)"))
 
