@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Generic, TypeVar
 
 from ckptool.wire.cpus import available_cpus
 
@@ -17,29 +17,84 @@ _WAITING_PER_JOB = 2
 
 
 def map_in_order(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    jobs: int | None = None,
-    executor: Executor | None = None,
+    function: Callable[[Item], Result], items: Iterable[Item], jobs: int | None = None
 ) -> Iterator[Result]:
-    """`function` of each item, in the order of the items, several at a time.
+    """`function` of each item, in the order of the items, in `jobs` threads (by default one for each core).
 
-    `jobs` threads (by default one for each core), or the workers of `executor`, to which
-    function and items must then be sent. No more than twice as many items as jobs are
-    begun and not yet taken. An exception of the function comes up at its item's turn;
-    what has not begun by then is not begun any more.
+    No more than twice as many items as jobs are begun and not yet taken. An exception of
+    the function comes up at its item's turn; what has not begun by then is not begun any
+    more.
     """
     jobs = jobs or available_cpus()
-    if jobs == 1 and executor is None:
+    if jobs == 1:
         yield from map(function, items)
         return
-    with ExitStack() as stack:
-        pool = executor or stack.enter_context(ThreadPoolExecutor(jobs))
-        waiting: deque[Future[Result]] = deque()
-        stack.callback(lambda: [future.cancel() for future in waiting])
+    crew = _Crew(function, jobs)
+    waiting: deque[_Task[Item, Result]] = deque()
+    try:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            waiting.append(crew.begin(item))
             if len(waiting) >= jobs * _WAITING_PER_JOB:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        crew.dismiss()
+
+
+class _Task(Generic[Item, Result]):
+    """One item on its way: `done` is locked until there is a value or an error."""
+
+    __slots__ = ("done", "error", "item", "value")
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.value: Result
+        self.error: BaseException | None = None
+        self.done = threading.Lock()
+        self.done.acquire()
+
+    def result(self) -> Result:
+        with self.done:
+            if self.error is not None:
+                raise self.error
+            return self.value
+
+
+class _Crew(Generic[Item, Result]):
+    """Threads that call one function. (concurrent.futures would take longer to import than they to work.)"""
+
+    def __init__(self, function: Callable[[Item], Result], jobs: int) -> None:
+        self._function = function
+        self._jobs = jobs
+        self._tasks: SimpleQueue[_Task[Item, Result] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._dismissed = False
+
+    def begin(self, item: Item) -> _Task[Item, Result]:
+        """Hand an item to whoever is free first."""
+        task: _Task[Item, Result] = _Task(item)
+        self._tasks.put(task)
+        if len(self._threads) < self._jobs:
+            thread = threading.Thread(target=self._work, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return task
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                if not self._dismissed:
+                    task.value = self._function(task.item)
+            except BaseException as exc:  # noqa: BLE001 - it comes up where the result is taken
+                task.error = exc
+            finally:
+                task.done.release()
+
+    def dismiss(self) -> None:
+        """Begin nothing more, and wait for what has begun."""
+        self._dismissed = True
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()

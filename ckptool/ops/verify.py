@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from ckptool.errors import CheckpointError, CorruptionError
 from ckptool.format.dtypes import DType
 from ckptool.format.filenames import index_path, meta_path
-from ckptool.format.names import decode_name
+from ckptool.format.names import encode_name
+from ckptool.format.object_keys import OBJECT_GRAPH_KEY
 from ckptool.format.shape import Shape, element_count
 from ckptool.model.foreign import is_table
 from ckptool.model.location import Location
 from ckptool.ops.problems import Problem, Report
-from ckptool.ops.verify_bundle import OBJECT_GRAPH_KEY, IndexContents, check_index
+from ckptool.ops.verify_bundle import IndexContents, check_index
 from ckptool.ops.verify_data import check_data
 from ckptool.ops.verify_shards import Shard, ShardCheck
 from ckptool.ops.verify_slices import Stored, stored_parts
@@ -204,16 +205,15 @@ def _check_object_graph(
     prefix: str, contents: IndexContents, shards: Iterable[Shard], keys: Collection[bytes], report: Report
 ) -> None:
     """The object graph, if there is one and its bytes can be read; a wrong checksum has been told of."""
-    if OBJECT_GRAPH_KEY not in contents.entries:
+    if encode_name(OBJECT_GRAPH_KEY) not in contents.entries:
         return
     from ckptool.format.strings import decode_strings
     from ckptool.ops.verify_objects import check_objects
 
-    name = decode_name(OBJECT_GRAPH_KEY)
     for shard in shards:
         for part in shard.parts:
             entry = part.entry
-            if part.name == name and entry.dtype == DType.string and not entry.shape:
+            if part.name == OBJECT_GRAPH_KEY and entry.dtype == DType.string and not entry.shape:
                 with open_input(shard.path) as file:
                     data = file.read(entry.offset, entry.size)
                 try:

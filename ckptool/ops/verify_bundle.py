@@ -17,8 +17,6 @@ from ckptool.ops.verify_table import TableCheck
 from ckptool.wire.files import InputFile
 from ckptool.wire.message import iter_fields
 
-OBJECT_GRAPH_KEY = b"_CHECKPOINTABLE_OBJECT_GRAPH"  # of a string tensor; no name-based saver knows it
-
 _MAX_NUMPY_RANK = 64
 
 # What TensorFlow does not swap although it is a byte to an element (tensor_bundle/byte_swap_tensor.cc).

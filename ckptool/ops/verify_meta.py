@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ckptool.errors import CheckpointError, CorruptionError, FileError
 from ckptool.format.dtypes import DType
+from ckptool.format.graphdef import RESTORE_OPS, constant_strings, op_name
 from ckptool.format.names import decode_name
+from ckptool.format.object_keys import OBJECT_GRAPH_KEY
 from ckptool.format.shape import Shape, format_shape
 from ckptool.ops.problems import Report
-from ckptool.ops.verify_bundle import OBJECT_GRAPH_KEY
 from ckptool.wire.files import read_file
 
 if TYPE_CHECKING:
+    from ckptool.format.graph_stream import StoredGraph
     from ckptool.format.proto.graph_pb2 import NodeDef
-    from ckptool.format.proto.meta_graph_pb2 import MetaGraphDef
 
 MAX_META_SIZE = 2 << 30  # bytes; protobuf's own limit for a message
 
-_RESTORE = {"RestoreV2": None, "Restore": "dt", "RestoreSlice": "dt"}  # op -> attribute of a single type
 _V2_SAVER = 2  # SaverDef.CheckpointFormatVersion
 _SPEC = re.compile(r"((?:[0-9]+ )+)((?:-|[0-9]+,[0-9]+)(?::(?:-|[0-9]+,[0-9]+))*)")
 
@@ -38,72 +38,83 @@ def check_meta(
     path: str, tensors: Mapping[bytes, tuple[DType, Shape]], fmt: Literal["V1", "V2"], report: Report
 ) -> None:
     """Compare the graph at `path` with the tensors of its checkpoint."""
-    from ckptool.format.metagraph import parse_meta_graph
+    from ckptool.format.graph_stream import read_meta_graph
 
     try:
-        meta = parse_meta_graph(read_file(path, MAX_META_SIZE))
+        graph = read_meta_graph(read_file(path, MAX_META_SIZE))
+        if graph.cut is not None:
+            raise CorruptionError("cut off", offset=graph.cut)
+        check = _Check(path, graph, tensors, report)
     except FileError as exc:
         report.add_error("unreadable", exc)
         return
     except CheckpointError as exc:
         report.add_error("meta-unreadable", exc.locate(path=path))
         return
-    _Check(path, tensors, report).run(meta, fmt)
+    check.run(fmt)
 
 
 class _Check:
-    def __init__(self, path: str, tensors: Mapping[bytes, tuple[DType, Shape]], report: Report) -> None:
+    def __init__(
+        self, path: str, graph: StoredGraph, tensors: Mapping[bytes, tuple[DType, Shape]], report: Report
+    ) -> None:
+        """Parses every node, and keeps their places only. CorruptionError if one is none."""
         self._path = path
+        self._graph = graph
         self._tensors = tensors
         self._report = report
-        self._nodes: dict[str, NodeDef] = {}
+        self._places = {node.name: place for place, node in enumerate(graph.nodes)}
+
+    def _node(self, reference: str) -> NodeDef | None:
+        """The node that an input or a tensor name speaks of, None if it is not there."""
+        place = self._places.get(op_name(reference))
+        return None if place is None else self._graph.nodes[place]
 
     def _add(self, code: str, detail: str, key: bytes | None = None) -> None:
         tensor = None if key is None else decode_name(key)
         self._report.add(code, detail, tensor=tensor, file=self._path)
 
-    def run(self, meta: MetaGraphDef, fmt: Literal["V1", "V2"]) -> None:
-        """Everything about the saver that `meta` itself names; without one there is nothing to compare."""
-        if not meta.HasField("saver_def"):
+    def run(self, fmt: Literal["V1", "V2"]) -> None:
+        """Everything about the saver that the graph itself names; without one there is nothing to compare."""
+        if not self._graph.header.HasField("saver_def"):
             return
-        saver = meta.saver_def
-        self._nodes = {node.name: node for node in meta.graph_def.node}
+        saver = self._graph.header.saver_def
         for name in (saver.filename_tensor_name, saver.save_tensor_name, saver.restore_op_name):
-            if _op_name(name) not in self._nodes:
+            if op_name(name) not in self._places:
                 self._add("meta-inconsistent", f"the saver names {name or 'no op'}, which is not there")
         if (saver.version == _V2_SAVER) != (fmt == "V2"):
             self._add("meta-inconsistent", f"the saver writes another format than {fmt}, which the files are")
         restored: set[bytes] = set()
-        for node in self._restore_nodes(_op_name(saver.restore_op_name)):
+        for node in self._restore_nodes(op_name(saver.restore_op_name)):
             for one in self._read(node):
                 restored.add(one.key)
                 self._compare(one)
         if restored:
             for key in self._tensors:
-                if key not in restored and key != OBJECT_GRAPH_KEY:
+                if key not in restored and decode_name(key) != OBJECT_GRAPH_KEY:
                     self._add("meta-key-extra", "the graph's saver does not restore it", key)
 
     def _restore_nodes(self, start: str) -> Iterator[NodeDef]:
         """The nodes that read from the checkpoint for the saver's restore op."""
         waiting, seen = deque([start]), {start}
         while waiting:
-            node = self._nodes.get(waiting.popleft())
+            node = self._node(waiting.popleft())
             if node is None:
                 continue
-            if node.op in _RESTORE:
+            if node.op in RESTORE_OPS:
                 yield node
                 continue
-            for name in map(_op_name, node.input):
+            for name in map(op_name, node.input):
                 if name not in seen:
                     seen.add(name)
                     waiting.append(name)
 
     def _read(self, node: NodeDef) -> Iterator[Restored]:
         """What a restoring node asks for; nothing if its lists are not constants of this graph."""
-        single = _RESTORE[node.op]
-        types = [node.attr[single].type] if single else list(node.attr["dtypes"].list.type)
-        keys = self._strings(node, 1, len(types))
-        specs = self._strings(node, 2, len(types)) if node.op != "Restore" else [b""] * len(types)
+        many = node.op == "RestoreV2"
+        types = list(node.attr["dtypes"].list.type) if many else [node.attr["dt"].type]
+        keys = self._strings(node, 1)
+        specs = self._strings(node, 2) if node.op != "Restore" else [b""] * len(types)
         if keys is None or specs is None:
             return
         if len({len(types), len(keys), len(specs)}) > 1:
@@ -112,19 +123,12 @@ class _Check:
         for key, spec, dtype in zip(keys, specs, types, strict=False):
             yield Restored(key, DType(dtype), decode_name(spec))
 
-    def _strings(self, node: NodeDef, number: int, count: int) -> list[bytes] | None:
-        """The constant strings that are input `number` of a node, if that is one, no more than make sense."""
-        source = self._nodes.get(_op_name(node.input[number])) if len(node.input) > number else None
+    def _strings(self, node: NodeDef, number: int) -> list[bytes] | None:
+        """The constant strings that are input `number` of a node, if it is a constant."""
+        source = self._node(node.input[number]) if len(node.input) > number else None
         if source is None or source.op != "Const":
             return None
-        tensor = source.attr["value"].tensor
-        values = list(tensor.string_val)
-        elements = 1
-        for dim in tensor.tensor_shape.dim:
-            elements *= max(dim.size, 0)
-        # The last of fewer values than elements stands for the rest (tensor.proto).
-        wanted = min(elements, max(count, len(values)) + 1)
-        return (values + (values[-1:] or [b""]) * (wanted - len(values)))[:wanted]
+        return constant_strings(source)
 
     def _compare(self, one: Restored) -> None:
         stored = self._tensors.get(one.key)
@@ -143,11 +147,6 @@ class _Check:
             if wanted != shape:
                 fault = f"restored from shape {format_shape(wanted)}, but stored as {format_shape(shape)}"
                 self._add("meta-mismatch", fault, one.key)
-
-
-def _op_name(reference: str) -> str:
-    """The node that an input or tensor name refers to."""
-    return reference.removeprefix("^").partition(":")[0]
 
 
 def _shape_of_spec(spec: str) -> Shape:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from ckptool.errors import CorruptionError
 from ckptool.format.names import decode_name, encode_name
+from ckptool.format.object_keys import ATTRIBUTES_MARK, VALUE_SUFFIX
 from ckptool.ops.problems import Report
 
 if TYPE_CHECKING:
     from ckptool.format.proto.object_graph_pb2 import TrackableObjectGraph
 
-_ATTRIBUTES = b"/.ATTRIBUTES/"
-_SAVE_COUNTER = b"save_counter/.ATTRIBUTES/VARIABLE_VALUE"
+_ATTRIBUTES = ATTRIBUTES_MARK.encode()
+_SAVE_COUNTER = f"save_counter{VALUE_SUFFIX}".encode()
 _NUMBERED = re.compile(r"-[0-9]+")
 _LONGEST_ATTRIBUTE = 256  # bytes of a key behind the marker that are looked at
 
