@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
@@ -141,8 +140,6 @@ def command(
         reader_b, rest = stack.enter_context(open_checkpoint(b, output, rest))
         readers = reader_a, reader_b
         plan = plan_diff(readers, Scope(rest, regex, exclude, alignment, ignore_slots), rules)
-        # NumPy reads this when it is loaded: threads of its own would be in the way of ours.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         advance = stack.enter_context(progress("comparing", plan.bytes))
         if quiet:
             verdict = quick_verdict(readers, plan, rules, advance)

@@ -11,16 +11,16 @@ import numpy as np
 
 from ckptool.format.arrays import Array
 from ckptool.format.dtypes import DType
-from ckptool.ops.moments import plain_numbers
+from ckptool.ops.moments import plain_numbers, sum_of_squares
 from ckptool.ops.rules import FLOATS, Rules
 from ckptool.ops.tally import Sample, SquareSum, Tally
 
-BLOCK = 1 << 15
+BLOCK = 1 << 16
 """Elements that are best compared at a time: what is computed from them stays in a core's cache."""
 
 
 # A difference, or a ratio, in single precision is within this factor of the true one, rounding and all.
-_ABOVE, _BELOW = 1 + 2.0**-20, 1 - 2.0**-20
+_ABOVE, _BELOW = 1 + 2.0**-21, 1 - 2.0**-21
 # Below this, ratios in single precision lose digits.
 _TINY = 2.0**-100
 # Where |a-b| is less than half of |b|, the difference is exact (Sterbenz' lemma); this is a little less.
@@ -125,7 +125,7 @@ class Comparison:
         scratch = self._scratch
         s, ratio = scratch.single[: len(a)], scratch.ratio[: len(a)]
         np.abs(np.subtract(a, b, out=s), out=s)
-        top = float(s.max())
+        top = float(np.maximum.reduce(s))
         if not math.isfinite(top):
             return self._unusual_reals(start, a, b)
         tally = self.tally
@@ -145,7 +145,10 @@ class Comparison:
         if top_ratio > _STERBENZ:
             far = np.flatnonzero(ratio > _STERBENZ)
             d[far] = _distance(a[far], b[far])
-        tally.squares.add(float(np.dot(d, d)))
+        tally.squares.add(sum_of_squares(d))
+        if not (self._exact or self._max_samples) and np.minimum.reduce(s) > 0:
+            tally.count += len(a)
+            return None
         return np.not_equal(a, b, out=scratch.unequal[: len(a)])
 
     def _raise_max_abs(self, start: int, a: Array, b: Array, close: Array) -> None:
@@ -171,7 +174,7 @@ class Comparison:
         if top > tally.max_abs:
             tally.max_abs = top if self._is_float else int(top)
             tally.at = start + int(d.argmax())
-        tally.squares.add(float(np.dot(d, d)))
+        tally.squares.add(sum_of_squares(d))
         np.abs(b64, out=b64)
         if tally.max_rel < math.inf:
             ratios = np.divide(d, b64, out=scratch.quotient[: len(a)])

@@ -166,12 +166,18 @@ def is_near(found: float | None, expected: float | None, rel: float) -> bool:
     return bool(found == pytest.approx(expected, rel=rel))
 
 
-@pytest.fixture(params=[(1 << 15, 1 << 24), (4, 16)], ids=["whole", "pieces"], autouse=True)
-def _sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is, and with blocks and stretches so small that every tensor takes several."""
-    block, length = request.param
-    monkeypatch.setattr(stretch, "BLOCK", block)
-    monkeypatch.setattr(stretch, "_STRETCH", length)
+@pytest.fixture
+def sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is, and with blocks and stretches so small that a tensor takes several."""
+    if request.param is not None:
+        monkeypatch.setattr(stretch, "BLOCK", request.param[0])
+        monkeypatch.setattr(stretch, "_STRETCH", request.param[1])
+
+
+few_elements = pytest.mark.parametrize("sizes", [None, (4, 16)], ids=["as-it-is", "tiny"], indirect=True)
+many_elements = pytest.mark.parametrize(
+    "sizes", [None, (1000, 16000)], ids=["as-it-is", "small"], indirect=True
+)
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +186,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pairs")
 
 
+@few_elements
+@pytest.mark.usefixtures("sizes")
 @settings(max_examples=40)
 @given(pair=pairs(FLOATS + INTEGERS), big_endian=st.booleans())
 def test_real_numbers(directory: Path, pair: tuple[Array, Array], big_endian: bool) -> None:
@@ -193,6 +201,8 @@ def test_real_numbers(directory: Path, pair: tuple[Array, Array], big_endian: bo
         assert type(change.max_abs) is type(expected.max_abs)
 
 
+@few_elements
+@pytest.mark.usefixtures("sizes")
 @settings(max_examples=20)
 @given(pair=pairs(COMPLEX))
 def test_complex_numbers(directory: Path, pair: tuple[Array, Array]) -> None:
@@ -203,6 +213,8 @@ def test_complex_numbers(directory: Path, pair: tuple[Array, Array]) -> None:
 TOLERANCES = st.sampled_from([0, 1e-9, 1e-3, 0.5, 1.0, 3.0])
 
 
+@few_elements
+@pytest.mark.usefixtures("sizes")
 @settings(max_examples=25)
 @given(pair=pairs(["float64", "float32", "float16", "bfloat16", "int16"]), rtol=TOLERANCES, atol=TOLERANCES)
 def test_tolerances_are_those_of_isclose(
@@ -212,6 +224,8 @@ def test_tolerances_are_those_of_isclose(
     check(the_change(a, b, rtol=rtol, atol=atol), oracle(*pair, rtol, atol))
 
 
+@few_elements
+@pytest.mark.usefixtures("sizes")
 @settings(max_examples=20)
 @given(pair=pairs([*FLOATS, *INTEGERS, *COMPLEX]))
 def test_exact_is_bit_for_bit(directory: Path, pair: tuple[Array, Array]) -> None:
@@ -221,6 +235,8 @@ def test_exact_is_bit_for_bit(directory: Path, pair: tuple[Array, Array]) -> Non
     assert (change.count if change else 0) == sum(x.tobytes() != y.tobytes() for x, y in elements)
 
 
+@few_elements
+@pytest.mark.usefixtures("sizes")
 @settings(max_examples=20)
 @given(pair=pairs(FLOATS + COMPLEX))
 def test_nan_differs_on_demand(directory: Path, pair: tuple[Array, Array]) -> None:
@@ -230,6 +246,8 @@ def test_nan_differs_on_demand(directory: Path, pair: tuple[Array, Array]) -> No
         assert (change.count if change else 0) == np.count_nonzero(pair[0] != pair[1])
 
 
+@few_elements
+@pytest.mark.usefixtures("sizes")
 @settings(max_examples=20)
 @given(pair=pairs(["float32", "int64", "bool", "complex64"]), limit=st.integers(0, 9))
 def test_the_first_elements_that_differ_are_listed(
@@ -249,6 +267,8 @@ def distinct(x: Any, y: Any) -> bool:
     return bool(x != y) and not (is_nan(x) and is_nan(y))
 
 
+@few_elements
+@pytest.mark.usefixtures("sizes")
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
 def test_no_bit_of_a_long_integer_is_lost(directory: Path, dtype: str) -> None:
     low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
@@ -263,6 +283,8 @@ def test_no_bit_of_a_long_integer_is_lost(directory: Path, dtype: str) -> None:
     assert the_change(a, b, atol=2.0**64) is None
 
 
+@few_elements
+@pytest.mark.usefixtures("sizes")
 def test_squares_beyond_a_double_are_summed(directory: Path) -> None:
     for unit in (1e-300, 1e200):
         a = write_bundle(directory / "a", {"w": np.array([3 * unit, 0, 1.0])})
@@ -272,6 +294,8 @@ def test_squares_beyond_a_double_are_summed(directory: Path) -> None:
         assert change.rms == pytest.approx(5 * unit / 3**0.5, rel=1e-14)
 
 
+@many_elements
+@pytest.mark.usefixtures("sizes")
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("change", ["scale", "shift", "shrink", "noise", "vanish"])
 def test_every_element_changed_against_numpy(directory: Path, dtype: str, change: str) -> None:
@@ -298,6 +322,8 @@ def test_every_element_changed_against_numpy(directory: Path, dtype: str, change
     assert found.rms == pytest.approx(np.sqrt(np.mean(apart**2)), rel=1e-13)
 
 
+@many_elements
+@pytest.mark.usefixtures("sizes")
 @pytest.mark.parametrize("fraction", [1, 50])
 def test_many_blocks_against_numpy(directory: Path, fraction: int) -> None:
     rng = np.random.default_rng(fraction)
