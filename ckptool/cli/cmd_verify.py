@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import click
 
@@ -106,7 +106,7 @@ def _print_text(result: VerifyResult, output: Output) -> None:
 def _text(result: VerifyResult) -> Iterator[tuple[str, str | None]]:
     """The lines for a terminal, each with a style."""
     if result.problems:
-        yield from _problem_lines(result.problems)
+        yield from _problem_lines(result.problems, str)
     for checkpoint in result.checkpoints:
         verdict, style = _verdict(checkpoint)
         yield f"{checkpoint.checkpoint}: {verdict}", style
@@ -132,13 +132,16 @@ def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def _problem_lines(problems: Sequence[Problem]) -> Iterator[tuple[str, str | None]]:
+def _problem_lines(
+    problems: Sequence[Problem], called: Callable[[str], str] = last_component
+) -> Iterator[tuple[str, str | None]]:
+    """Two lines for each problem; files are `called` by their names alone where it is clear whose they are."""
     shown: Counter[str] = Counter()
     for problem in problems:
         shown[problem.code] += 1
         if shown[problem.code] > SHOWN_PER_CODE:
             continue
-        subject = problem.tensor or (last_component(problem.file) if problem.file else "")
+        subject = problem.tensor or (called(problem.file) if problem.file else "")
         damage = f" [{problem.damage}]" if problem.damage else ""
         style = "red" if problem.severity == "error" else "yellow"
         yield f"  {problem.severity}: {problem.code}{damage}: {subject}", style
