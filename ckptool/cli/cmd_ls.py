@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -14,12 +12,13 @@ from ckptool.cli.output import Column, Output, field_text, human_bytes
 from ckptool.cli.resolve import open_checkpoint
 from ckptool.format.object_keys import friendly_name
 from ckptool.format.shape import format_shape
-from ckptool.model.info import SliceInfo, TensorInfo
 from ckptool.model.reader import CheckpointReader
-from ckptool.ops.listing import Listing, SortKey, list_heads, list_tensors
+from ckptool.ops.heads import list_heads
 from ckptool.ops.select import Selection
 
 if TYPE_CHECKING:
+    from ckptool.model.info import SliceInfo, TensorInfo
+    from ckptool.ops.listing import Listing, SortKey
     from ckptool.ops.tree import Scope
 
 
@@ -94,6 +93,8 @@ def command(
         if not (output.json or output.terminal or view.needs_infos or reverse or top or sort != "name"):
             _print_heads(reader, selection, output, view)
         else:
+            from ckptool.ops.listing import list_tensors
+
             listing = list_tensors(
                 reader, selection, sort=sort, reverse=reverse, top=top, with_roles=roles or summary
             )
@@ -103,8 +104,7 @@ def command(
     return 1 if selection.unmatched else 0
 
 
-@dataclass(frozen=True)
-class _View:
+class _View(NamedTuple):
     """What is to be shown of the tensors."""
 
     names_only: bool
@@ -191,7 +191,7 @@ def _tree(listing: Listing, sort: SortKey, view: _View) -> list[Scope]:
 def _document(
     listing: Listing, parts: dict[str, list[SliceInfo]], full: dict[str, str], sort: SortKey, view: _View
 ) -> dict[str, object]:
-    fields = {field.name: getattr(listing, field.name) for field in dataclasses.fields(listing)}
+    fields = {name: getattr(listing, name) for name in listing.__slots__}
     del fields["unmatched"]
     # Made while they are written: a large checkpoint has as many objects as tensors.
     fields["tensors"] = (_tensor_object(t, parts.get(t.name), full, view) for t in listing.tensors)
@@ -216,7 +216,7 @@ def _tensor_object(
 
 
 def _with_hex(info: TensorInfo | SliceInfo) -> dict[str, Any]:
-    fields = {field.name: getattr(info, field.name) for field in dataclasses.fields(info)}
+    fields = {name: getattr(info, name) for name in info.__slots__}
     return {**fields, "crc32c": _hex(info.crc32c)}
 
 

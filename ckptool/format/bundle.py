@@ -196,7 +196,7 @@ class Bundle:
         self.index_path = index_path(prefix)
         self._shards: dict[int, InputFile] = {}
         self._closed = False
-        self._known_heads: dict[bytes, Head | None] = {}
+        self._known_heads = _remembered_heads()
         self._index = _open_member(self.index_path, "no such checkpoint: the index is missing")
         try:
             self.table = Table(self._index)
@@ -339,6 +339,18 @@ class Bundle:
         self._index.close()
         while self._shards:
             self._shards.popitem()[1].close()
+
+
+_heads: dict[bytes, Head | None] = {}
+_MAX_HEADS = 10_000
+
+
+def _remembered_heads() -> dict[bytes, Head | None]:
+    """What is known of heads by their bytes (see `index_scan`): the checkpoints of one run have the same."""
+    global _heads  # noqa: PLW0603 - a new one, because others may be using the old
+    if len(_heads) > _MAX_HEADS:
+        _heads = {}
+    return _heads
 
 
 class _Hidden:

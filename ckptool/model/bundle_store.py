@@ -11,11 +11,11 @@ from ckptool.format.dtypes import DType
 from ckptool.format.names import decode_name
 from ckptool.format.shape import Shape
 from ckptool.format.slices import format_slice
-from ckptool.model.info import SliceInfo, TensorInfo
 from ckptool.model.store import debug_line
 from ckptool.model.stored_numbers import StoredNumbers
 
 if TYPE_CHECKING:
+    from ckptool.model.info import SliceInfo, TensorInfo
     from ckptool.model.tensors import StoredTensor
 
 
@@ -57,6 +57,8 @@ class BundleStore:
         return None if entry is None else self._describe(key, entry)
 
     def _describe(self, key: bytes, entry: BundleEntry) -> TensorInfo:
+        from ckptool.model.info import TensorInfo
+
         size, whole = entry.size, not entry.slices
         if not whole:
             # Slices of strings differ in size, of numbers only the shape matters.
@@ -79,6 +81,8 @@ class BundleStore:
 
     def slices(self, key: bytes) -> list[SliceInfo]:
         """The entries of the slices; CorruptionError if one is missing."""
+        from ckptool.model.info import SliceInfo
+
         full = self.bundle.entry(key)
         if full is None:
             return []

@@ -11,10 +11,8 @@ from ckptool.format.dtypes import DType
 from ckptool.format.names import decode_names, encode_name
 from ckptool.format.shape import Shape
 from ckptool.model.bundle_store import BundleStore
-from ckptool.model.info import SliceInfo, TensorInfo
 from ckptool.model.locate import Location, locate
 from ckptool.model.store import Store
-from ckptool.model.v1_store import V1Store
 from ckptool.wire.cpus import available_cpus
 from ckptool.wire.files import StrPath
 
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 
     from ckptool.format.arrays import Array
     from ckptool.model.indexing import Index
+    from ckptool.model.info import SliceInfo, TensorInfo
     from ckptool.model.stored_numbers import StoredNumbers
     from ckptool.model.tensors import StoredTensor
 
@@ -48,6 +47,8 @@ class CheckpointReader:
         if self.location.format == "V2":
             self.store = BundleStore(self.location.prefix)
         else:
+            from ckptool.model.v1_store import V1Store
+
             self.store = V1Store(self.location.prefix, self.location.tables)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckptool.errors import CheckpointError, CorruptionError
 from ckptool.format.filenames import (
@@ -13,9 +13,11 @@ from ckptool.format.filenames import (
     recorded_name,
     v1_shard_path,
 )
-from ckptool.format.state import CheckpointState, parse_state
 from ckptool.model.foreign import recognise
 from ckptool.wire.files import exists, file_size, open_input, read_file
+
+if TYPE_CHECKING:
+    from ckptool.format.state import CheckpointState
 
 MAX_STATE_SIZE = 64 << 20  # bytes; 10,000 checkpoints take one or two million
 _SHARDS_TRIED = 1000
@@ -41,6 +43,8 @@ def read_state(path: str) -> CheckpointState:
         CorruptionError: malformed (line and column are in the message), or it names no checkpoint.
         FileError: it cannot be read.
     """
+    from ckptool.format.state import parse_state
+
     data = read_file(path, MAX_STATE_SIZE)
     try:
         return parse_state(data)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from ckptool.format.dtypes import DType
 from ckptool.format.shape import Shape
-from ckptool.model.info import SliceInfo, TensorInfo
 
 if TYPE_CHECKING:
+    from ckptool.model.info import SliceInfo, TensorInfo
     from ckptool.model.stored_numbers import StoredNumbers
     from ckptool.model.tensors import StoredTensor
 

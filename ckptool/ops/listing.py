@@ -6,11 +6,9 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ckptool.format.dtypes import DType
-from ckptool.format.names import encode_name
-from ckptool.format.shape import Shape
 from ckptool.model.info import TensorInfo
 from ckptool.model.reader import CheckpointReader
+from ckptool.ops.heads import names_meant
 from ckptool.ops.select import Selection
 
 SortKey = Literal["name", "size", "params", "offset"]
@@ -85,26 +83,10 @@ def total_of(tensors: Collection[TensorInfo]) -> Totals:
     return Totals(len(tensors), sum(t.parameters for t in tensors), sum(t.bytes for t in tensors))
 
 
-def list_heads(reader: CheckpointReader, selection: Selection) -> Iterator[tuple[str, DType, Shape]]:
-    """Name, dtype and shape of the tensors of `selection`, in bytewise order of names, as they are read."""
-    if selection.everything:
-        return reader.heads()
-    if (names := _names_meant(reader, selection)) is not None:
-        tensors = map(reader.tensor, names)
-        return ((tensor.name, tensor.dtype, tensor.shape) for tensor in tensors)
-    return (head for head in reader.heads() if head[0] in selection)
-
-
 def _chosen(reader: CheckpointReader, selection: Selection) -> Iterator[TensorInfo]:
-    if (names := _names_meant(reader, selection)) is not None:
+    if (names := names_meant(reader, selection)) is not None:
         return map(reader.tensor, names)
     return (tensor for tensor in reader.tensors() if tensor.name in selection)
-
-
-def _names_meant(reader: CheckpointReader, selection: Selection) -> list[str] | None:
-    """The names chosen, if every pattern is one: looking them up saves reading the whole index."""
-    names = selection.prefer_names(reader.has_tensor)
-    return None if names is None else sorted({name for name in names if name in selection}, key=encode_name)
 
 
 _SORT_KEYS: dict[str, Callable[[TensorInfo], Any]] = {

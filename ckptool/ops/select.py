@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 
 from ckptool.errors import NotFoundError, RequestError
 from ckptool.format.names import unprintable
@@ -41,7 +40,6 @@ def spellings(text: str) -> tuple[str, ...]:
     return (text,) if plain == text else (text, plain)
 
 
-@dataclass
 class Selection:
     """Names that match any of `patterns` or `regexes` (all, if there are none) and none of `exclude`.
 
@@ -49,17 +47,15 @@ class Selection:
     expressions that no name has matched so far.
     """
 
-    patterns: Sequence[str] = ()
-    regexes: Sequence[str] = ()
-    exclude: Sequence[str] = ()
-    _tests: list[tuple[str, Callable[[str], object]]] = field(init=False)
-    _excluded: list[Callable[[str], object]] = field(init=False)
-    _matched: set[str] = field(init=False, default_factory=set)
-
-    def __post_init__(self) -> None:
-        self._tests = [(p, _matcher(p)) for p in self.patterns]
-        self._tests += [(text, compile_regex(text).search) for text in self.regexes]
-        self._excluded = [_matcher(p) for p in self.exclude]
+    def __init__(
+        self, patterns: Sequence[str] = (), regexes: Sequence[str] = (), exclude: Sequence[str] = ()
+    ) -> None:
+        """RequestError for a regular expression that is none."""
+        self.patterns = patterns
+        self._tests: list[tuple[str, Callable[[str], object]]] = [(p, _matcher(p)) for p in patterns]
+        self._tests += [(text, compile_regex(text).search) for text in regexes]
+        self._excluded = [_matcher(p) for p in exclude]
+        self._matched: set[str] = set()
 
     def prefer_names(self, exists: Callable[[str], bool]) -> list[str] | None:
         """Let each pattern that is the name of a tensor, as stored or as printed, mean that one alone.

@@ -24,17 +24,31 @@ _MAX_READ = 0x7FFF_F000
 _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
-@contextlib.contextmanager
-def refusals(path: str) -> Iterator[None]:
-    """Turn what the operating system refuses into FileError naming `path`."""
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except OSError as exc:
-        raise FileError(exc, path) from exc
-    except ValueError as exc:  # "embedded null byte": no file can have such a name
-        raise FileError(OSError(0, str(exc)), path) from exc
+class Refusals:
+    """See `refusals`. Around every call of the system: a generator would take longer than many of them."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if exc is None or isinstance(exc, CheckpointError):
+            return
+        if isinstance(exc, OSError):
+            raise FileError(exc, self._path) from exc
+        if isinstance(exc, ValueError):  # "embedded null byte": no file can have such a name
+            raise FileError(OSError(0, str(exc)), self._path) from exc
+
+
+def refusals(path: str) -> Refusals:
+    """A context that turns what the operating system refuses into FileError naming `path`."""
+    return Refusals(path)
 
 
 class InputFile:

@@ -28,6 +28,8 @@ def read_varint(
     dropped, as protobuf does. CorruptionError when it runs past `end` or is longer than
     `max_size` bytes.
     """
+    if pos < end and buf[pos] < 0x80:  # nearly every one
+        return buf[pos], pos + 1
     value = shift = 0
     for at in range(pos, min(end, pos + max_size)):
         byte = buf[at]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ckptool import CheckpointReader
-from ckptool.ops.listing import SortKey, Totals, list_heads, list_tensors
+from ckptool.ops.heads import list_heads
+from ckptool.ops.listing import SortKey, Totals, list_tensors
 from ckptool.ops.select import Selection
 from tests.oracle import FIXTURES, checkpoints
 from tests.tables import bundle_index, entry
