@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,8 +14,9 @@ from ckptool.errors import RequestError
 from ckptool.format.filenames import split_step
 from ckptool.format.names import printable
 from ckptool.ops.latest import LatestResult, ListedCheckpoint, latest_listed, latest_scanned
-from ckptool.ops.repoint import StateChange, fix_state, set_latest
-from ckptool.ops.wait import wait_for_latest
+
+if TYPE_CHECKING:
+    from ckptool.ops.repoint import StateChange
 
 
 @click.command()
@@ -72,13 +74,19 @@ def command(
     if new_latest is not None and fix:
         raise click.UsageError("--set and --fix exclude each other")
     if new_latest is not None:
+        from ckptool.ops.repoint import set_latest
+
         return _print_changes(
             set_latest(directory, new_latest, latest_filename), directory, latest_filename, output
         )
     if fix:
+        from ckptool.ops.repoint import fix_state
+
         return _print_changes(fix_state(directory, latest_filename), directory, latest_filename, output)
     every_one = every or output.json
     if wait:
+        from ckptool.ops.wait import wait_for_latest
+
         result, problem = wait_for_latest(
             directory,
             latest_filename,

@@ -255,6 +255,13 @@ class Bundle:
             if key != HEADER_KEY:
                 yield key, self._decode(key, value)
 
+    def extents(self) -> Iterator[tuple[int, int, int]]:
+        """(shard, offset, size) of each of `stored_entries`, in less time."""
+        for key, value in self.table.items():
+            if key != HEADER_KEY:
+                entry = scan_entry(value, self._known_heads) or self._decode(key, value)
+                yield entry[2:5]
+
     def head_lists(self) -> Iterator[tuple[list[bytes], list[Head]]]:
         """The keys of `entries`, and the dtype and shape of each, a block of the index at a time.
 

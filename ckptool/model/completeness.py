@@ -69,8 +69,8 @@ def _inspect_shards(bundle: Bundle, missing: list[str]) -> int:
 def _needed_lengths(bundle: Bundle) -> dict[int, int]:
     """How long each shard has to be for the entries that lie in it."""
     lengths: dict[int, int] = defaultdict(int)
-    for _, entry in bundle.stored_entries():
+    for shard, offset, size in bundle.extents():
         # A full entry of a partitioned tensor has no bytes, and an empty one needs none.
-        if entry.size:
-            lengths[entry.shard_id] = max(lengths[entry.shard_id], entry.offset + entry.size)
+        if size and offset + size > lengths[shard]:
+            lengths[shard] = offset + size
     return lengths

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ckptool.errors import CorruptionError
-from ckptool.format.bundle import BundleEntry, decode_entry
+from ckptool.format.bundle import Bundle, BundleEntry, decode_entry
 from ckptool.format.dtypes import DType
 from ckptool.format.index_scan import Head, scan_entry, scan_heads
 from ckptool.format.slices import Extent
@@ -84,7 +84,6 @@ def test_no_block_makes_it_fail_otherwise(contents: bytes) -> None:
 
 
 def test_real_indexes_take_the_fast_path() -> None:
-    from ckptool.format.bundle import Bundle
 
     for prefix in ("tutorial-layers/model.ckpt", "optimizer-slots/model.ckpt-3", "dtypes/dtypes"):
         bundle = Bundle(str(FIXTURES / prefix))
@@ -92,3 +91,33 @@ def test_real_indexes_take_the_fast_path() -> None:
         for _, contents in bundle.table.blocks():
             assert scan_heads(contents, known) is not None
         bundle.close()
+
+
+def test_extents_are_those_of_the_entries() -> None:
+    for prefix in ("tutorial-layers/model.ckpt", "partitioned/model.ckpt-1", "sharded/model.ckpt-42"):
+        bundle = Bundle(str(FIXTURES / prefix))
+        expected = [(entry.shard_id, entry.offset, entry.size) for _, entry in bundle.stored_entries()]
+        assert list(bundle.extents()) == expected
+        bundle.close()
+
+
+def test_heads_are_remembered_from_one_checkpoint_to_the_next_but_not_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ckptool.format.bundle._heads", {})
+    monkeypatch.setattr("ckptool.format.bundle._MAX_HEADS", 2)
+    known = []
+    for prefix in (
+        "tutorial-w1-w2/my_test_model",
+        "tutorial-layers/model.ckpt",
+        "tutorial-w1-w2/my_test_model",
+    ):
+        bundle = Bundle(str(FIXTURES / prefix))
+        heads = {key: (entry.dtype, entry.shape) for key, entry in bundle.entries()}
+        assert heads == {
+            key: head for keys, found in bundle.head_lists() for key, head in zip(keys, found, strict=True)
+        }
+        known.append(bundle._known_heads)
+        bundle.close()
+    assert known[0] is known[1]
+    assert known[1] is not known[2]
