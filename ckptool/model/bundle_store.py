@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 from ckptool.format.bundle import Bundle, BundleEntry, Endianness
 from ckptool.format.dtypes import DType
-from ckptool.format.names import decode_name
+from ckptool.format.names import decode_name, encode_name
 from ckptool.format.shape import Shape
 from ckptool.format.slices import format_slice
 from ckptool.model.store import debug_line
 from ckptool.model.stored_numbers import StoredNumbers
+from ckptool.wire.checksum import mask
 
 if TYPE_CHECKING:
     from ckptool.model.info import SliceInfo, TensorInfo
@@ -102,12 +103,12 @@ class BundleStore:
         entry = self.bundle.entry(key)
         return None if entry is None else bundle_tensor(self.bundle, key, entry)
 
-    def numbers(self, key: bytes) -> StoredNumbers | None:
+    def numbers(self, info: TensorInfo) -> StoredNumbers | None:
         """The bytes of a tensor of numbers that is stored whole; raises what `StoredNumbers` raises."""
-        entry = self.bundle.entry(key)
-        if entry is None or entry.slices or not entry.dtype.size:
+        if info.shard is None or info.offset is None or info.crc32c is None or not info.dtype.size:
             return None
-        return StoredNumbers(self.bundle, key, entry)
+        entry = BundleEntry(info.dtype, info.shape, info.shard, info.offset, info.bytes, mask(info.crc32c))
+        return StoredNumbers(self.bundle, encode_name(info.name), entry)
 
     def debug_lines(self) -> Iterator[bytes]:
         """In key order; of partitioned tensors the slices under their raw keys, as TensorFlow prints them."""

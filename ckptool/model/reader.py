@@ -169,12 +169,12 @@ class CheckpointReader:
             raise self._no_such(name)
         return tensor
 
-    def stored_numbers(self, name: str) -> StoredNumbers | None:
-        """The bytes of a tensor as they lie in a shard; None unless it is numbers in one piece (V2).
+    def stored_numbers(self, info: TensorInfo) -> StoredNumbers | None:
+        """The bytes of one of its tensors in a shard; None unless it is numbers in one piece (V2).
 
         NotFoundError if its shard is missing, CorruptionError if it does not lie in it.
         """
-        return self.store.numbers(encode_name(name))
+        return self.store.numbers(info)
 
     def _no_such(self, name: str) -> NotFoundError:
         return NotFoundError(f"no tensor named {name}", path=self.prefix)

@@ -50,7 +50,7 @@ class Store(Protocol):
     def values(self, key: bytes) -> StoredTensor | None:
         """The tensor ready to be read, None if there is none of that name."""
 
-    def numbers(self, key: bytes) -> StoredNumbers | None:
+    def numbers(self, info: TensorInfo) -> StoredNumbers | None:
         """The bytes of a tensor of numbers that is stored in one piece; None for any other, and in V1."""
 
     def debug_lines(self) -> Iterator[bytes]:

@@ -84,7 +84,7 @@ class V1Store:
         tensor = self.saved.tensors.get(key)
         return None if tensor is None else v1_tensor(self.saved, key, tensor)
 
-    def numbers(self, key: bytes) -> StoredNumbers | None:
+    def numbers(self, info: TensorInfo) -> StoredNumbers | None:
         """None: values are encoded inside of blocks."""
         return None
 

@@ -275,10 +275,10 @@ def quick_verdict(readers: Readers, plan: Plan, rules: Rules, advance: Advance |
 
 def _differs_without_numpy(readers: Readers, pair: Pair, rules: Rules) -> bool:
     """Whether that can be said without NumPy. No error: what is wrong here comes up again later."""
-    if pair.bytes > _SMALL:
+    if pair.bytes > _SMALL or pair.a.info is None or pair.b.info is None:
         return False
     try:
-        a, b = readers[0].stored_numbers(pair.name), readers[1].stored_numbers(pair.name_b)
+        a, b = readers[0].stored_numbers(pair.a.info), readers[1].stored_numbers(pair.b.info)
         return a is not None and b is not None and bytes_prove_difference(a, b, rules)
     except CheckpointError:
         return False

@@ -73,11 +73,11 @@ def _work(
         faults = []
         sides = []
         try:
-            sides.append(Side(readers[0], pair.name))
+            sides.append(Side(readers[0], pair.name, pair.a))
         except CheckpointError as exc:
             faults.append(SideError("a", exc))
         try:
-            sides.append(Side(readers[1], pair.name_b))
+            sides.append(Side(readers[1], pair.name_b, pair.b))
         except CheckpointError as exc:
             faults.append(SideError("b", exc))
         if faults:

@@ -7,11 +7,13 @@ from typing import Protocol
 import numpy as np
 
 from ckptool.format.arrays import Array, decode_numbers, numpy_dtype
+from ckptool.format.shape import element_count
 from ckptool.format.slices import whole_box
 from ckptool.model.reader import CheckpointReader
 from ckptool.model.stored_numbers import StoredNumbers
 from ckptool.model.tensors import StoredTensor
 from ckptool.ops.compare import aligned_bytes
+from ckptool.ops.diff_plan import Head
 from ckptool.wire.checksum import crc32c
 
 
@@ -78,23 +80,35 @@ class Whole:
 class Side:
     """One tensor of one checkpoint, found once, read by any number of sources."""
 
-    def __init__(self, reader: CheckpointReader, name: str) -> None:
+    def __init__(self, reader: CheckpointReader, name: str, head: Head) -> None:
         """Raises what `CheckpointReader.stored` and `CheckpointReader.stored_numbers` raise.
 
         UnsupportedError for a type without elements.
         """
-        self.numbers = reader.stored_numbers(name)
-        self.tensor = reader.stored(name)
-        numpy_dtype(self.tensor.dtype)
-        self.is_cut = self.numbers is None and reader.format == "V2" and self.tensor.dtype.size > 0
+        self.dtype = head.dtype
+        self.elements = element_count(head.shape)
+        numbers = None if head.info is None else reader.stored_numbers(head.info)
+        # Looking a tensor up in the index takes longer than comparing a small one.
+        self._origin: StoredNumbers | StoredTensor = numbers if numbers is not None else reader.stored(name)
+        self._is_cut = numbers is None and reader.format == "V2" and head.dtype.size > 0
+        numpy_dtype(head.dtype)
+
+    @property
+    def numbers(self) -> StoredNumbers | None:
+        """Its bytes, if it is numbers that lie in a V2 shard in one piece."""
+        return self._origin if isinstance(self._origin, StoredNumbers) else None
 
     @property
     def divisible(self) -> bool:
         """Whether a stretch can be read by itself."""
-        return self.numbers is not None or self.is_cut
+        return self._is_cut or self.numbers is not None
 
-    def source(self) -> Source:
-        """A new source for a stretch of it."""
-        if self.numbers is not None:
-            return Stored(self.numbers)
-        return Cut(self.tensor) if self.is_cut else Whole(self.tensor)
+    def source(self, start: int) -> Source:
+        """A new source for the stretch that begins at element `start`; checks all slices for the first."""
+        if isinstance(self._origin, StoredNumbers):
+            return Stored(self._origin)
+        if not self._is_cut:
+            return Whole(self._origin)
+        if start == 0:
+            self._origin.verify()
+        return Cut(self._origin)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Literal, ParamSpec, TypeVar
 
 from ckptool.errors import CheckpointError
-from ckptool.format.shape import element_count
 from ckptool.ops.compare import BLOCK, Comparison, same_bytes
 from ckptool.ops.diff_plan import Wanted
 from ckptool.ops.rules import Rules
-from ckptool.ops.sources import Side, Source, Stored
+from ckptool.ops.sources import Side, Stored
 from ckptool.ops.tally import Tally
 from ckptool.wire.checksum import combine
 
@@ -46,7 +45,7 @@ class Stretch:
     @property
     def is_last(self) -> bool:
         """Whether no element follows."""
-        return self.stop == element_count(self.a.tensor.shape)
+        return self.stop == self.a.elements
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,10 @@ class Found:
 
 def stretches(a: Side, b: Side, rules: Rules, wanted: Wanted) -> Iterator[Stretch]:
     """The stretches that two tensors are compared in, one at least."""
-    total = element_count(a.tensor.shape)
+    total = a.elements
     length = total
     if a.divisible and b.divisible:
-        length = max(_STRETCH // a.tensor.dtype.size // BLOCK, 1) * BLOCK
+        length = max(_STRETCH // a.dtype.size // BLOCK, 1) * BLOCK
     for start in range(0, max(total, 1), max(length, 1)):
         yield Stretch(a, b, start, min(start + length, total), rules, wanted)
 
@@ -74,8 +73,8 @@ def compare_stretch(work: Stretch) -> Found:
     The first stretch of a tensor in slices checks all of their checksums; those of what
     lies in one piece are left to who has the checksums of all stretches.
     """
-    a, b = _call("a", _opened, work.a, work.start), _call("b", _opened, work.b, work.start)
-    comparison = Comparison(work.a.tensor.dtype, work.rules, work.wanted.samples(work.a.tensor.dtype))
+    a, b = _call("a", work.a.source, work.start), _call("b", work.b.source, work.start)
+    comparison = Comparison(work.a.dtype, work.rules, work.wanted.samples(work.a.dtype))
     if isinstance(a, Stored) and isinstance(b, Stored):
         _compare_stored(work, a, b, comparison)
         return Found(comparison.tally, a.crc, b.crc)
@@ -89,7 +88,7 @@ def compare_stretch(work: Stretch) -> Found:
 def _compare_stored(work: Stretch, a: Stored, b: Stored, comparison: Comparison) -> None:
     """Blocks of equal bytes are passed over; after the answer is known the rest is read for its checksum."""
     same_order = a.big_endian == b.big_endian
-    bytes_suffice = same_order and work.rules.equal_bytes_suffice(work.a.tensor.dtype)
+    bytes_suffice = same_order and work.rules.equal_bytes_suffice(work.a.dtype)
     for start, stop in _blocks(work):
         bytes_a, bytes_b = _call("a", a.fetch, start, stop), _call("b", b.fetch, start, stop)
         if _is_decided(work, comparison.tally):
@@ -106,13 +105,7 @@ def _blocks(work: Stretch) -> Iterator[tuple[int, int]]:
 
 
 def _is_decided(work: Stretch, tally: Tally) -> bool:
-    return not work.wanted.statistics and tally.count >= max(work.wanted.samples(work.a.tensor.dtype), 1)
-
-
-def _opened(side: Side, start: int) -> Source:
-    if side.is_cut and start == 0:
-        side.tensor.verify()
-    return side.source()
+    return not work.wanted.statistics and tally.count >= max(work.wanted.samples(work.a.dtype), 1)
 
 
 def _call(
@@ -130,7 +123,7 @@ def check_whole(found: Sequence[tuple[Stretch, Found]]) -> list[SideError]:
     faults = []
     crc_a, crc_b = found[0][1].crc_a, found[0][1].crc_b
     for work, part in found[1:]:
-        size = (work.stop - work.start) * work.a.tensor.dtype.size
+        size = (work.stop - work.start) * work.a.dtype.size
         crc_a, crc_b = combine(crc_a, part.crc_a, size), combine(crc_b, part.crc_b, size)
     first = found[0][0]
     sides: tuple[tuple[SideName, Side, int], ...] = ("a", first.a, crc_a), ("b", first.b, crc_b)
