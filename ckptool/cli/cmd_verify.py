@@ -135,7 +135,7 @@ def _plural(count: int, noun: str) -> str:
 def _problem_lines(
     problems: Sequence[Problem], called: Callable[[str], str] = last_component
 ) -> Iterator[tuple[str, str | None]]:
-    """Two lines for each problem; files are `called` by their names alone where it is clear whose they are."""
+    """Two lines for each problem; files are `called` by name alone where it is clear whose they are."""
     shown: Counter[str] = Counter()
     for problem in problems:
         shown[problem.code] += 1
