@@ -271,8 +271,11 @@ def run_atheris(runs: int, seconds: float, seed_number: int) -> int:
     corpus = seeds()
     bases = {kind: [s for s in corpus if s.kind == kind] for kind in ("index", "v1", "state", "meta")}
     kinds = list(bases)
-    directory = tempfile.mkdtemp(dir=_directory())
-    shooting = Range(directory)
+    # libFuzzer ends the process, so nothing temporary would be removed: `make clean` does that.
+    directory, folder = ROOT / ".fuzz" / "work", ROOT / ".fuzz" / "corpus"
+    for path in (directory, folder):
+        path.mkdir(parents=True, exist_ok=True)
+    shooting = Range(str(directory))
     count = 0
 
     def test(data: bytes) -> None:
@@ -285,13 +288,12 @@ def run_atheris(runs: int, seconds: float, seed_number: int) -> int:
         # What follows is the file; its checksums are made right, or nothing behind them is reached.
         shooting.attack(seed, repair(data[2:], seed.blocks))
 
-    folder = tempfile.mkdtemp(dir=_directory())
     for kind, family in bases.items():
         for number, seed in enumerate(family):
             head = bytes((kinds.index(kind), number % 256))
-            (Path(folder) / f"{kind}-{number}").write_bytes(head + seed.files[seed.victim])
+            (folder / f"{kind}-{number}").write_bytes(head + seed.files[seed.victim])
     arguments = [sys.argv[0], f"-seed={seed_number}", f"-max_total_time={int(seconds)}", f"-runs={runs}"]
-    arguments += [f"-max_len={MAX_FILE}", "-rss_limit_mb=1024", "-print_final_stats=1", folder]
+    arguments += [f"-max_len={MAX_FILE}", "-rss_limit_mb=1024", "-print_final_stats=1", str(folder)]
     atheris.Setup(arguments, test)
     atheris.Fuzz()  # ends the process
     return 0
