@@ -17,7 +17,7 @@ from ckptool.format.filenames import data_path, index_path
 from ckptool.format.index_scan import Head, scan_entry, scan_heads
 from ckptool.format.names import decode_name
 from ckptool.format.shape import Shape, check_shape, decode_shape, element_count, encode_shape, format_shape
-from ckptool.format.slices import TensorSlice, decode_slice, encode_slice, parse_slice_key, slice_key
+from ckptool.format.slices import WHOLE, TensorSlice, decode_slice, encode_slice, parse_slice_key, slice_key
 from ckptool.format.sstable import Table, iter_block
 from ckptool.wire.checksum import unmask
 from ckptool.wire.files import InputFile, open_input
@@ -235,9 +235,13 @@ class Bundle:
     def _decode(self, key: bytes, value: bytes) -> BundleEntry:
         try:
             common = scan_entry(value, self._known_heads)
-            return BundleEntry(*common) if common is not None else decode_entry(value)
+            entry = BundleEntry(*common) if common is not None else decode_entry(value)
         except CorruptionError as exc:
             raise self._fault(key, f"the entry cannot be decoded ({exc.fault})") from exc
+        if len(entry.slices) == 1 and all(extent.length == WHOLE for extent in entry.slices[0]):
+            # One slice that is all of the tensor is no slice: TensorFlow reads the entry's own bytes.
+            return entry._replace(slices=())
+        return entry
 
     def _fault(self, key: bytes, fault: str, path: str | None = None) -> CorruptionError:
         return CorruptionError(f"tensor {decode_name(key)}: {fault}", path=path or self.index_path)

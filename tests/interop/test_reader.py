@@ -13,6 +13,10 @@ import pytest
 import tensorflow as tf
 
 import ckptool
+from ckptool.format.bundle import BundleEntry
+from ckptool.format.dtypes import DType
+from ckptool.format.slices import WHOLE, Extent
+from ckptool.wire.checksum import crc32c, mask
 from tests.interop.examples import ROOT, checkpoint_prefixes, manifest
 from tests.oracle import FIXTURES, checkpoints, digest
 from tests.tables import bundle_index, entry, table
@@ -196,6 +200,15 @@ def test_both_refuse_what_is_damaged(tmp_path: Path, index: bytes) -> None:
     assert isinstance(theirs, Exception)
     assert isinstance(ours, ckptool.CheckpointError)
     assert_same(ours, theirs)
+
+
+def test_one_slice_that_is_the_whole_tensor_is_none(tmp_path: Path) -> None:
+    whole = [(Extent(0, WHOLE),)]
+    value = BundleEntry(DType.float32, (3,), 0, 0, 12, mask(crc32c(bytes(12))), tuple(whole)).encode()
+    (tmp_path / "m.index").write_bytes(bundle_index({b"a": value}))
+    (tmp_path / "m.data-00000-of-00001").write_bytes(bytes(12))
+    prefix = str(tmp_path / "m")
+    assert_same(ckptool.load_variable(prefix, "a"), tf.train.load_variable(prefix, "a"))
 
 
 @pytest.mark.parametrize("order", ["tensorflow, ckptool", "ckptool, tensorflow"])
