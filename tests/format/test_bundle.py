@@ -552,8 +552,7 @@ def test_p16_p17_p19_p20_p21_slices_taken_whole(make: Make) -> None:
     whole = (Extent(0, WHOLE),)
     deep = ((Extent(0, 1), *whole * 8), (Extent(1, 1), *whole * 8))
     entries = {
-        slice_key(b"a", whole): entry(shape=[4], size=16),
-        b"a": entry(shape=[4], size=99, offset=3, slices=[whole]),
+        b"a": BundleEntry(DType.float32, (4,), 0, 0, 16, mask(crc32c(bytes(16))), (whole,)).encode(),
         slice_key(b"d", deep[0]): entry(shape=[1] * 9, size=4),
         slice_key(b"d", deep[1]): entry(shape=[1] * 9, size=4),
         b"d": entry(shape=[2] + [1] * 8, slices=deep),
