@@ -121,11 +121,16 @@ WITH_META = sorted(
 def test_graphs_restore_renamed_tensors(prefix, tmp_path):
     out = str(tmp_path / "m")
     names = dict(ckptool.list_variables(prefix))
+    ckptool.rename_checkpoint(prefix, out, add_prefix="a/b/")
     try:
         before = restored_variables(prefix)
     except (tf.errors.OpError, ValueError) as exc:
-        pytest.skip(f"TensorFlow does not restore the original: {exc}")
-    ckptool.rename_checkpoint(prefix, out, add_prefix="a/b/")
+        # The graph has an op that this TensorFlow does not know. Then saver and index have to agree.
+        assert "not registered" in str(exc) or "No op named" in str(exc)
+        (verified,) = ckptool.verify_checkpoint(out).checkpoints
+        assert verified.tensors == len(names)
+        assert not [problem for problem in verified.problems if problem.code.startswith("meta-")]
+        return
     after = restored_variables(out)
     assert after.keys() == before.keys()
     assert all(same(after[name], before[name]) for name in before)
