@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,8 @@ def test_graphs_restore_renamed_tensors(prefix, tmp_path):
         before = restored_variables(prefix)
     except (tf.errors.OpError, ValueError) as exc:
         # The graph has an op that this TensorFlow does not know. Then saver and index have to agree.
-        assert "not registered" in str(exc) or "No op named" in str(exc)
+        if not re.search("not registered|No op named", str(exc)):
+            raise
         (verified,) = ckptool.verify_checkpoint(out).checkpoints
         assert verified.tensors == len(names)
         assert not [problem for problem in verified.problems if problem.code.startswith("meta-")]
