@@ -33,14 +33,16 @@ def scan_heads(block: bytes, known: dict[bytes, Head | None]) -> tuple[list[byte
     end, _ = restart_array(block)
     keys: list[bytes] = []
     heads: list[Head] = []
+    add_key, add_head = keys.append, heads.append
     pos, key = 0, b""
     while pos + 3 < end:
         shared, unshared, size = block[pos], block[pos + 1], block[pos + 2]
-        value_at = pos + 3 + unshared
-        if (shared | unshared | size) >= 0x80 or shared > len(key) or value_at + size > end:
-            return None
-        key = key[:shared] + block[pos + 3 : value_at]
+        key_at = pos + 3
+        value_at = key_at + unshared
         pos = value_at + size
+        if (shared | unshared | size) >= 0x80 or shared > len(key) or pos > end:
+            return None
+        key = key[:shared] + block[key_at:value_at]
         if not key:
             continue
         # A head is the dtype (tag, number) and the shape (tag, length, dimensions).
@@ -51,8 +53,8 @@ def scan_heads(block: bytes, known: dict[bytes, Head | None]) -> tuple[list[byte
             head = known[stored] = _decode_head(stored)
         if head is None or len(stored) > size:
             return None
-        keys.append(key)
-        heads.append(head)
+        add_key(key)
+        add_head(head)
     return (keys, heads) if pos == end else None
 
 
