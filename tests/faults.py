@@ -19,7 +19,8 @@ import pytest
 from ckptool.wire import changes, files
 
 CHANGES = {
-    "copy_file_range", "fchmod", "fsync", "ftruncate", "link", "mkdir", "replace", "rmdir", "unlink", "write",
+    "copy_file_range", "fchmod", "fsync", "ftruncate", "link", "mkdir", "pwrite", "replace", "rmdir",
+    "unlink", "write",
 }  # fmt: skip
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from ckptool import FileError
+from ckptool import CorruptionError, FileError
 from ckptool.wire import changes
 from ckptool.wire.changes import claim_output, copy_file, rename_file, same_place
 
@@ -36,18 +38,59 @@ def test_copies_without_the_kernels_help(source, tmp_path, monkeypatch, missing)
     assert sum(done) == source.stat().st_size
 
 
-def test_copies_are_flushed_on_the_way(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(changes, "_FLUSHED_AT_ONCE", 1 << 20)
-    monkeypatch.setattr(changes, "_COPIED_AT_ONCE", 1 << 20)
-    copy_file(str(source), str(tmp_path / "copy"))
+def without(*names: str) -> SimpleNamespace:
+    """The module os of a system that lacks these."""
+    return SimpleNamespace(**{name: getattr(os, name) for name in dir(os) if name not in names})
+
+
+@pytest.mark.parametrize("names", [("O_DIRECT",), ("O_DIRECT", "copy_file_range")])
+def test_copies_where_the_system_can_less(source, tmp_path, monkeypatch, names):
+    monkeypatch.setattr(changes, "os", without(*names))
+    done: list[int] = []
+    copy_file(str(source), str(tmp_path / "copy"), done.append)
     assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+    assert sum(done) == source.stat().st_size
 
-    def refused(_fd: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(os, "fsync", refused)
-    with pytest.raises(FileError, match="Input/output error"):
-        copy_file(str(source), str(tmp_path / "again"))
+@pytest.mark.parametrize("works", [0, 1])
+@pytest.mark.parametrize("fault", [errno.EINVAL, errno.EFAULT, "short"])
+def test_goes_on_where_writing_past_the_cache_stopped(source, tmp_path, monkeypatch, fault, works):
+    monkeypatch.setattr(changes, "_MAPPED_AT_ONCE", 1 << 20)
+    monkeypatch.setattr(changes, "_shares_blocks", lambda *_: False)
+    pwrite, sizes = os.pwrite, []
+
+    def stopping(fd: int, data: mmap.mmap, offset: int) -> int:
+        sizes.append(len(data))
+        if len(sizes) <= works:
+            return pwrite(fd, data, offset)
+        if isinstance(fault, int):
+            raise OSError(fault, os.strerror(fault))
+        return pwrite(fd, memoryview(data)[:4096], offset)
+
+    monkeypatch.setattr(os, "pwrite", stopping)
+    done: list[int] = []
+    copy_file(str(source), str(tmp_path / "copy"), done.append)
+    assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+    assert sum(done) == source.stat().st_size
+    assert sizes == [1 << 20] * (works + 1)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_fails_past_the_cache(source, tmp_path, monkeypatch, error):
+    def refused(*_: object) -> int:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(changes, "_shares_blocks", lambda *_: False)
+    monkeypatch.setattr(os, "pwrite", refused)
+    with pytest.raises(FileError, match=os.strerror(error)):
+        copy_file(str(source), str(tmp_path / "copy"))
+
+
+def test_a_source_that_becomes_shorter_is_an_error(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(changes, "_MAPPED_AT_ONCE", 1 << 20)
+    monkeypatch.setattr(changes, "_shares_blocks", lambda *_: False)
+    with pytest.raises(CorruptionError, match="became shorter"):
+        copy_file(str(source), str(tmp_path / "copy"), lambda _count: os.truncate(source, 1 << 20))
 
 
 def test_renaming_one_name_of_a_file_over_another(source, tmp_path):
