@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDTH, _HEIGHT = 360, 250  # of one plot, in user units
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 30, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 34, 30, 34
 _COLOURS = ("#0b6bcb", "#c2410c", "#15803d", "#7e22ce")
 
 

@@ -19,8 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ckptool"
 LAYERS = ("wire", "format", "model", "ops", "cli")
 
-# The modules that touch the file system. Standard input and output belong to `cli`.
-FILES = {"ckptool.wire.files", "ckptool.wire.changes"}
+# The modules that touch the file system, and the one that starts processes. Standard input and output
+# belong to `cli`.
+FILES = {"ckptool.wire.files", "ckptool.wire.changes", "ckptool.wire.forks"}
 
 MAX_FUNCTION_LINES = 60
 MAX_MODULE_LINES = 400

@@ -29,6 +29,9 @@ _STERBENZ = 0.49
 
 _CACHE_LINE = 64
 
+# Doubles that stay in the nearest cache; BLAS would start threads of its own for some thousand more.
+_PIECE = 1 << 13
+
 
 class _Scratch:
     """Memory for what is computed from a block; fresh memory for each would cost more than computing."""
@@ -140,16 +143,22 @@ class Comparison:
             close = np.flatnonzero(ratio >= top_ratio * _BELOW) if top_ratio > _TINY else slice(None)
             exact = _distance(a[close], b[close]) / np.abs(b[close].astype(np.float64))
             tally.max_rel = max(tally.max_rel, float(np.fmax.reduce(exact)))
-        d = scratch.d[: len(a)]
-        np.copyto(d, s)
-        if top_ratio > _STERBENZ:
-            far = np.flatnonzero(ratio > _STERBENZ)
-            d[far] = _distance(a[far], b[far])
-        tally.squares.add(sum_of_squares(d))
+        self._add_squares_of_singles(a, b, s, ratio if top_ratio > _STERBENZ else None)
         if not (self._exact or self._max_samples) and np.minimum.reduce(s) > 0:
             tally.count += len(a)
             return None
         return np.not_equal(a, b, out=scratch.unequal[: len(a)])
+
+    def _add_squares_of_singles(self, a: Array, b: Array, s: Array, ratio: Array | None) -> None:
+        """Add the squares of the distances `s`; with ratios, of those that may be inexact the exact ones."""
+        for start in range(0, len(s), _PIECE):
+            piece = slice(start, start + _PIECE)
+            d = self._scratch.d[: len(s[piece])]
+            np.copyto(d, s[piece])
+            if ratio is not None:
+                far = np.flatnonzero(ratio[piece] > _STERBENZ)
+                d[far] = _distance(a[piece][far], b[piece][far])
+            self.tally.squares.add(float(np.dot(d, d)))
 
     def _raise_max_abs(self, start: int, a: Array, b: Array, close: Array) -> None:
         distances = _distance(a[close], b[close])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ckptool.errors import CheckpointError
 from ckptool.ops.diff_plan import Advance, Pair, Readers, Wanted
-from ckptool.ops.parallel import map_in_order
+from ckptool.ops.parallel import map_in_order, map_in_processes
 from ckptool.ops.rules import Rules
 from ckptool.ops.sources import Side
 from ckptool.ops.stretch import (
@@ -20,6 +21,9 @@ from ckptool.ops.stretch import (
     stretches,
 )
 from ckptool.ops.tally import Tally
+
+# Bytes of differing tensors for which processes are worth starting.
+_WORTH_PROCESSES = 1 << 26
 
 
 @dataclass
@@ -46,13 +50,13 @@ def compare_pairs(
     """The outcome for each pair, in their order. What cannot be read is an outcome, not an error."""
     broken: set[int] = set()
     outcome, parts = Outcome(pairs[0]), list[tuple[Stretch, Found]]()
-    for work, found in map_in_order(_run, _work(readers, pairs, rules, wanted, broken)):
+    for work, found in _spread(_work(readers, pairs, rules, wanted, broken), pairs, wanted):
         if isinstance(found, Found) and work.stretch is not None:
             parts.append((work.stretch, found))
             outcome.tally.merge(found.tally, wanted.samples(outcome.pair.a.dtype))
             if advance is not None:
                 advance(2 * (work.stretch.stop - work.stretch.start) * outcome.pair.a.dtype.size)
-        elif isinstance(found, SideError):
+        elif isinstance(found, SideError) and not outcome.faults:  # what was begun after it says no more
             outcome.faults.append(found)
         outcome.faults += work.faults
         if outcome.faults:
@@ -88,10 +92,28 @@ def _work(
             yield _Work(number, None if number in broken else stretch, last)
 
 
-def _run(work: _Work) -> tuple[_Work, Found | SideError | None]:
+def _spread(
+    work: Iterator[_Work], pairs: Sequence[Pair], wanted: Wanted
+) -> Iterator[tuple[_Work, Found | SideError | None]]:
+    """Each piece of work with what was found."""
+    much = sum(pair.bytes for pair in pairs) >= _WORTH_PROCESSES
+    # Without statistics the first difference ends the work on a tensor: what is read ahead is lost.
+    spread = map_in_processes if much and wanted.statistics else map_in_order
+    given: deque[_Work] = deque()
+
+    def remembered() -> Iterator[_Work]:
+        for piece in work:
+            given.append(piece)
+            yield piece
+
+    for found in spread(_run, remembered()):
+        yield given.popleft(), found
+
+
+def _run(work: _Work) -> Found | SideError | None:
     if work.stretch is None:
-        return work, None
+        return None
     try:
-        return work, compare_stretch(work.stretch)
+        return compare_stretch(work.stretch)
     except SideError as exc:
-        return work, exc
+        return exc

@@ -30,6 +30,9 @@ class SideError(Exception):
         self.side = side
         self.cause = cause
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return SideError, (self.side, self.cause)
+
 
 @dataclass(frozen=True)
 class Stretch:
