@@ -18,7 +18,7 @@ class CheckpointError(Exception):
       CorruptionError      the bytes contradict the format
       UnsupportedError     well formed, but not something ckptool reads
       RequestError         the caller asked for something meaningless
-      FileError            the operating system said no (also an OSError)
+      FileError            the operating system or a server said no (also an OSError)
 
     Attributes:
         fault: what is wrong, one line, without the place.
@@ -87,12 +87,12 @@ class RequestError(CheckpointError, ValueError):
 class FileError(CheckpointError, OSError):
     """The operating system refused: `errno`, `strerror` and `filename` are set as in any OSError."""
 
-    def __init__(self, cause: OSError, path: str) -> None:
-        super().__init__(cause.strerror or str(cause), path=path)
+    def __init__(self, cause: OSError, path: str, *, remedy: str | None = None) -> None:
+        super().__init__(cause.strerror or str(cause), path=path, remedy=remedy)
         self.errno = cause.errno
         self.strerror = cause.strerror or str(cause)
         self.filename = os.fsdecode(path)
 
     def __reduce__(self) -> tuple[object, ...]:
         # OSError's own pickling would call __init__ with (errno, strerror, filename).
-        return (FileError, (OSError(self.errno, self.strerror), self.path))
+        return (FileError, (OSError(self.errno, self.strerror), self.path), {"remedy": self.remedy})

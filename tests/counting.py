@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ckptool.wire.files import InputFile
+from ckptool.wire.files import LocalFile
 
 
-class CountingFile(InputFile):
-    """An InputFile with the (offset, size) of every read in `reads`, in order."""
+class CountingFile(LocalFile):
+    """An LocalFile with the (offset, size) of every read in `reads`, in order."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -18,11 +18,11 @@ class CountingFile(InputFile):
         return sum(size for _, size in self.reads)
 
     def read(self, offset: int, size: int) -> bytes:
-        """As InputFile reads."""
+        """As LocalFile reads."""
         self.reads.append((offset, size))
         return super().read(offset, size)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """As InputFile reads."""
+        """As LocalFile reads."""
         self.reads.append((offset, len(buffer)))
         super().read_into(offset, buffer)

@@ -17,6 +17,7 @@ from ckptool.cli.options import DEBUG
 from ckptool.cli.output import say
 from ckptool.errors import CheckpointError, NoCheckpointError
 from ckptool.wire.files import exists
+from ckptool.wire.urls import one_look
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -121,7 +122,8 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; the only place where its errors are caught."""
         try:
-            return super().invoke(ctx)
+            with one_look():
+                return super().invoke(ctx)
         except click.UsageError as exc:
             if exc.ctx is None and ctx.invoked_subcommand is not None:  # click forgets it now and then
                 command = click.Command(ctx.invoked_subcommand)

@@ -333,7 +333,7 @@ class Bundle:
         self.check(key, entry)
         file = self.shard(entry.shard_id)
         # Nothing is read of a tensor without bytes, and TensorFlow does not look at its offset.
-        if entry.size and entry.offset + entry.size > file.size:
+        if entry.size and not file.holds(entry.offset, entry.size):
             fault = f"ends at byte {entry.offset + entry.size}, but the shard has only {file.size} bytes"
             raise self._fault(key, fault, file.path)
         return file

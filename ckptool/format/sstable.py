@@ -100,6 +100,7 @@ def fetch_block(file: InputFile, handle: BlockHandle) -> StoredBlock:
             path=file.path,
             offset=handle.offset,
         )
+    file.expect(handle.offset, handle.offset + handle.size + BLOCK_TRAILER_SIZE)
     contents = file.read(handle.offset, handle.size)
     trailer = file.read(handle.offset + handle.size, BLOCK_TRAILER_SIZE)
     return StoredBlock(contents, trailer[0], int.from_bytes(trailer[1:], "little"))
@@ -239,6 +240,9 @@ class Table:
 
     def blocks(self) -> Iterator[tuple[BlockHandle, bytes]]:
         """Each data block in index order, checked and decompressed."""
+        if self.handles:
+            last = self.handles[-1]
+            self.file.expect(self.handles[0].offset, last.offset + last.size + BLOCK_TRAILER_SIZE)
         for handle in self.handles:
             yield handle, self._block(handle)
 

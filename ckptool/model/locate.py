@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,6 +30,7 @@ from ckptool.model.foreign import check_table, is_table, recognise
 from ckptool.model.location import Location, split_path, v2_location
 from ckptool.model.statefile import read_state, resolve_recorded, state_path
 from ckptool.wire.files import StrPath, exists, file_size, is_directory, list_directory, open_input
+from ckptool.wire.urls import url_root
 
 if TYPE_CHECKING:
     from ckptool.model.discovery import FoundCheckpoint
@@ -264,13 +264,14 @@ def _none_in(directory: str, found: list[FoundCheckpoint]) -> CheckpointError:
 
 
 def _not_found(path: str) -> CheckpointError:
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
-        return UnsupportedError("is a URL", path=path, remedy="download its files and name the copy")
     if exists(path):
         return UnsupportedError("is neither a regular file nor a directory", path=path)
     if exists(index_path(path)):
         open_input(index_path(path)).close()  # which refuses what is no regular file, and says what it is
     directory, name = split_path(path)
+    root = url_root(path)
+    if root is not None and not is_directory(root):
+        return NotFoundError(f"no such checkpoint: there is no {root}", path=path)
     if not is_directory(directory or "."):
         return NotFoundError(f"no such checkpoint: there is no directory {directory}", path=path)
     data = parse_data_name(name)

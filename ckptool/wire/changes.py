@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable
 
 from ckptool.errors import CheckpointError, FileError
-from ckptool.wire.files import InputFile, exists, open_input, refusals, write_all
+from ckptool.wire.files import LocalFile, exists, refusals, write_all
 
 # ioctl of Linux (linux/fs.h) by which a file shares the blocks of another.
 _FICLONE = 0x40049409
@@ -131,7 +131,7 @@ def copy_file(source: str, target: str, advance: Callable[[int], object] = int) 
     disk, else the kernel copies, else this process.
     `advance` is called with the number of bytes done, now and then.
     """
-    with open_input(source) as old:
+    with LocalFile(source) as old:
         new = create_output(target)
         try:
             new.take_mode(source)
@@ -141,7 +141,7 @@ def copy_file(source: str, target: str, advance: Callable[[int], object] = int) 
             new.close()
 
 
-def _copy_contents(old: InputFile, new: OutputFile, advance: Callable[[int], object]) -> None:
+def _copy_contents(old: LocalFile, new: OutputFile, advance: Callable[[int], object]) -> None:
     if _shares_blocks(old, new):
         advance(old.size)
         return
@@ -160,7 +160,7 @@ def _copy_contents(old: InputFile, new: OutputFile, advance: Callable[[int], obj
         advance(count)
 
 
-def _copy_past_cache(old: InputFile, new: OutputFile, advance: Callable[[int], object]) -> int:
+def _copy_past_cache(old: LocalFile, new: OutputFile, advance: Callable[[int], object]) -> int:
     """How many bytes went to the disk at once, from the source's pages; the others need another way.
 
     The copy is to be durable: pages of its own in the kernel's cache, which then have to be
@@ -190,7 +190,7 @@ def _copy_past_cache(old: InputFile, new: OutputFile, advance: Callable[[int], o
     return done
 
 
-def _shares_blocks(old: InputFile, new: OutputFile) -> bool:
+def _shares_blocks(old: LocalFile, new: OutputFile) -> bool:
     try:
         fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
     except OSError as exc:
@@ -200,7 +200,7 @@ def _shares_blocks(old: InputFile, new: OutputFile) -> bool:
     return True
 
 
-def _copy_in_kernel(old: InputFile, new: OutputFile, offset: int, size: int) -> int:
+def _copy_in_kernel(old: LocalFile, new: OutputFile, offset: int, size: int) -> int:
     """How many bytes the kernel has copied; 0 if it cannot."""
     try:
         return os.copy_file_range(old.fileno(), new.fileno(), size, offset, offset)

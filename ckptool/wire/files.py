@@ -1,4 +1,4 @@
-"""The file system: positioned reads, listings, atomic replacement; `wire.changes` is the other half."""
+"""Files, by path or by URL: positioned reads, listings, replacement; `wire.changes` is the other half."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import os
 import stat
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ckptool.errors import CheckpointError, CorruptionError, FileError, UnsupportedError
+from ckptool.wire.urls import is_url
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -22,6 +23,23 @@ _MAX_READ = 0x7FFF_F000
 
 # What stat() answers for a path that cannot name anything, other than ENOENT and ENOTDIR.
 _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+
+
+class _Status(Protocol):
+    """What is asked of a file, by the names that stat() has for it."""
+
+    @property
+    def st_mode(self) -> int: ...
+    @property
+    def st_size(self) -> int: ...
+    @property
+    def st_mtime(self) -> float: ...
+
+
+class _RemoteStatus(NamedTuple):
+    st_mode: int
+    st_size: int
+    st_mtime: float
 
 
 class Refusals:
@@ -52,23 +70,75 @@ def refusals(path: str) -> Refusals:
 
 
 class InputFile:
-    """A regular file open for positioned reads; several threads may read at once.
+    """A file open for positioned reads, here or on a server; several threads may read at once.
 
-    `path` is the path it was opened by, `size` its length in bytes when it was opened.
-    Close it with `close()` (which may be called twice) or by a `with` block.
+    `path` is the path or URL it was opened by. Close it with `close()` (which may be
+    called twice) or by a `with` block.
     """
 
+    path: str
+
+    @property
+    def size(self) -> int:
+        """Length in bytes when it was opened."""
+        raise NotImplementedError
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly `size` bytes at `offset`; CorruptionError if the file does not hold them all."""
+        self._check(offset, size)
+        buffer = bytearray(size)
+        self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` (bytes, contiguous) from `offset`; CorruptionError if the file ends before."""
+        raise NotImplementedError
+
+    def holds(self, offset: int, size: int) -> bool:
+        """Whether the file has `size` bytes at `offset`."""
+        return offset >= 0 and size >= 0 and offset + size <= self.size
+
+    def expect(self, start: int, end: int) -> None:
+        """A hint: the bytes from `start` to `end` will be read, in this order."""
+
+    def _check(self, offset: int, size: int) -> None:
+        if not self.holds(offset, size):
+            raise CorruptionError(
+                f"{size} bytes wanted at byte {offset}, but the file has only {self.size}", path=self.path
+            )
+
+    def close(self) -> None:
+        """Close the file; closing twice does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class LocalFile(InputFile):
+    """A regular file of this machine."""
+
     def __init__(self, path: str) -> None:
+        """FileError if it cannot be opened, UnsupportedError if it is a directory or a device."""
         self.path = path
         with refusals(path):
             # O_NONBLOCK: opening a FIFO that someone put here must not wait for a writer.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             status = os.fstat(self._fd)
-        self.size = status.st_size
+        self._size = status.st_size
         if not stat.S_ISREG(status.st_mode):
             self.close()
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
             raise UnsupportedError(f"is {kind}", path=path)
+
+    @property
+    def size(self) -> int:
+        """Length in bytes when it was opened."""
+        return self._size
 
     def read(self, offset: int, size: int) -> bytes:
         """Exactly `size` bytes at `offset`; CorruptionError if the file does not hold them all."""
@@ -78,9 +148,7 @@ class InputFile:
                 data = os.pread(self._fd, size, offset)
             if len(data) == size:
                 return data
-        buffer = bytearray(size)
-        self.read_into(offset, memoryview(buffer))
-        return bytes(buffer)
+        return super().read(offset, size)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` (bytes, contiguous) from `offset`; CorruptionError if the file ends before."""
@@ -95,12 +163,6 @@ class InputFile:
                 )
             done += count
 
-    def _check(self, offset: int, size: int) -> None:
-        if offset < 0 or size < 0 or offset + size > self.size:
-            raise CorruptionError(
-                f"{size} bytes wanted at byte {offset}, but the file has only {self.size}", path=self.path
-            )
-
     def fileno(self) -> int:
         """The descriptor, for calls that copy from one file to another."""
         return self._fd
@@ -110,14 +172,6 @@ class InputFile:
         fd, self._fd = getattr(self, "_fd", -1), -1
         if fd >= 0:
             os.close(fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         self.close()
@@ -134,12 +188,23 @@ class DirectoryEntry(NamedTuple):
 
 
 def open_input(path: StrPath) -> InputFile:
-    """Open a regular file for reading; FileError or UnsupportedError (a directory, a device) otherwise."""
-    return InputFile(os.fspath(path))
+    """Open a file for reading, which may be at a URL.
+
+    FileError if it cannot be, UnsupportedError for a directory or a device. On a server
+    the first thing that is asked for tells.
+    """
+    name = os.fspath(path)
+    if is_url(name):
+        from ckptool.wire.remote_file import RemoteFile
+
+        return RemoteFile(name)
+    return LocalFile(name)
 
 
-def _status(path: str) -> os.stat_result | None:
+def _status(path: str) -> _Status | None:
     """stat() that answers None where there is nothing; what may not be looked at is a FileError."""
+    if is_url(path):
+        return _remote_status(path)
     with refusals(path):
         try:
             return os.stat(path)
@@ -149,6 +214,16 @@ def _status(path: str) -> os.stat_result | None:
             if exc.errno in _NO_SUCH_NAME:
                 return None
             raise
+
+
+def _remote_status(url: str) -> _Status | None:
+    from ckptool.wire.remote import status
+
+    found = status(url)
+    if found is None:
+        return None
+    mode = stat.S_IFDIR if found.is_directory else stat.S_IFREG
+    return _RemoteStatus(mode, found.size or 0, found.mtime)
 
 
 def file_size(path: str) -> int | None:
@@ -176,6 +251,14 @@ def exists(path: str) -> bool:
 
 def list_directory(path: str) -> list[DirectoryEntry]:
     """What is in the directory, sorted by name; entries that vanish meanwhile are left out."""
+    if is_url(path):
+        from ckptool.wire.remote import listing
+
+        found_there = listing(path)
+        return sorted(
+            DirectoryEntry(name, what.is_directory, False, what.size or 0, what.mtime)
+            for name, what in found_there
+        )
     entries = []
     with refusals(path), os.scandir(path) as found:
         for entry in found:

@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 import ckptool
 from ckptool import CheckpointReader, CorruptionError, DType, NotFoundError, RequestError
 from ckptool.wire.checksum import checksum_of_zeros
-from ckptool.wire.files import InputFile
+from ckptool.wire.files import LocalFile
 from tests.counting import CountingFile
 from tests.oracle import FIXTURES
 from tests.tables import bundle_index, entry
@@ -102,9 +102,9 @@ def test_an_error_closes_it() -> None:
 def test_shards_are_opened_when_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
 
-    def remember(path: str) -> InputFile:
+    def remember(path: str) -> LocalFile:
         opened.append(path.rpartition(".")[2])
-        return InputFile(path)
+        return LocalFile(path)
 
     monkeypatch.setattr("ckptool.format.bundle.open_input", remember)
     with CheckpointReader(SHARDED) as reader:

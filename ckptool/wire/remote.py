@@ -1,0 +1,260 @@
+"""Servers that keep files, through fsspec: one request at a time, tried again when it fails in passing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+
+from ckptool.errors import CheckpointError, FileError, UnsupportedError
+from ckptool.wire.urls import forget, is_web, known, learn, scheme, url_root
+
+Result = TypeVar("Result")
+
+# Seconds between two attempts, each made longer or shorter by up to a half: servers recover sooner
+# when their clients do not come back all at once.
+_PAUSES = (0.1, 0.3, 1.0, 3.0)
+
+# Seconds: a server that accepts no connection, or sends nothing, for so long is given up.
+_CONNECT, _SILENCE = 10, 30
+
+_INSTALL = "pip install 'ckptool[remote]'"
+_REFUSED = "check the credentials, and what they are allowed to do"
+_CREDENTIALS = {
+    "s3": "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; "
+    "if it is public, FSSPEC_S3_ANON=true",
+    "gs": "run: gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS",
+}
+# Errors by which a server has said no, and would again.
+_FINAL = (
+    FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError,
+    NotImplementedError, ImportError, CheckpointError,
+)  # fmt: skip
+_FINAL_NUMBERS = (errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.ENAMETOOLONG, getattr(errno, "EREMCHG", 0))
+_LIBRARIES = ("aiohttp", "aiobotocore", "botocore", "asyncio", "gcsfs")
+_PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
+_MISSING_STATUS = (404, 410)
+
+
+class Status(NamedTuple):
+    """What is at a URL: `size` in bytes (None if unknown), `mtime` in seconds since the epoch (else 0)."""
+
+    is_directory: bool
+    size: int | None
+    mtime: float
+
+
+class Place(NamedTuple):
+    """A URL, and what it is to its file system."""
+
+    url: str
+    system: Any
+    key: str
+
+    def ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of the file system on this place; FileError for what it refuses."""
+        return attempt(self.url, lambda: getattr(self.system, method)(self.key, *arguments, **options))
+
+
+_lock = threading.Lock()
+
+
+def place(url: str) -> Place:
+    """The file system of a URL, connected when it is first needed; UnsupportedError if there is none."""
+    kind = scheme(url)
+    if kind == "file":
+        raise UnsupportedError(
+            "is a URL for a local file", path=url, remedy="give the path, from its third slash on"
+        )
+    try:
+        with _lock:
+            import fsspec
+
+            # Writing to a connection that the server has closed must not end the process.
+            if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGPIPE"):
+                signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+            system, key = fsspec.core.url_to_fs(url, **_options(url, fsspec.config.conf))
+            if kind == "s3":
+                system.retries = 1  # `attempt` does that, alike for all
+    except ImportError as exc:
+        raise UnsupportedError(f"reading {kind}:// needs a package", path=url, remedy=_INSTALL) from exc
+    except ValueError as exc:
+        remedy = "URLs may begin with s3://, gs://, https:// or what fsspec has a package for"
+        raise UnsupportedError(f"cannot be reached ({exc})", path=url, remedy=remedy) from exc
+    except Exception as exc:
+        raise refusal(url, exc) from exc
+    return Place(url, system, key)
+
+
+def _options(url: str, configured: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What fsspec is told, except for what the user's configuration says."""
+    kind = scheme(url)
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if kind == "s3":
+        limits = {"connect_timeout": _CONNECT, "read_timeout": _SILENCE, "retries": {"total_max_attempts": 1}}
+        options["config_kwargs"] = limits
+    elif is_web(url):
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENCE)
+        options["client_kwargs"] = {"timeout": timeout}
+    return {name: value for name, value in options.items() if name not in configured.get(kind, {})}
+
+
+def attempt(url: str, call: Callable[[], Result]) -> Result:
+    """The result of a request, made again while it fails in a way that passes; else FileError."""
+    for pause in _PAUSES:
+        try:
+            return call()
+        except Exception as exc:
+            if not _passes(exc):
+                raise refusal(url, exc) from exc
+        time.sleep(pause * random.uniform(0.5, 1.5))
+    try:
+        return call()
+    except Exception as exc:
+        raise refusal(url, exc) from exc
+
+
+def _reason(exc: BaseException) -> BaseException:
+    """The error itself: fsspec calls every failure of an HTTP request a file that is not there."""
+    cause = exc.__cause__
+    if isinstance(exc, FileNotFoundError) and cause is not None and _status_of(cause) not in _MISSING_STATUS:
+        return cause if type(cause).__module__.startswith(("aiohttp", "asyncio", "builtins")) else exc
+    return exc
+
+
+def _status_of(exc: BaseException) -> int | None:
+    """The number by which an HTTP server refused."""
+    for name in ("status", "code"):
+        number = getattr(exc, name, None)
+        if isinstance(number, int) or (isinstance(number, str) and number.isdigit()):
+            return int(number)
+    return None
+
+
+def _lacks_credentials(exc: BaseException) -> bool:
+    return "Credentials" in type(exc).__name__
+
+
+def _passes(exc: BaseException) -> bool:
+    """Whether the same request may succeed a little later."""
+    exc = _reason(exc)
+    status = _status_of(exc)
+    if status is not None:
+        return status in _PASSING_STATUS
+    if isinstance(exc, _FINAL) or _lacks_credentials(exc):
+        return False
+    if isinstance(exc, OSError):
+        return exc.errno not in _FINAL_NUMBERS
+    return type(exc).__module__.partition(".")[0] in (
+        "aiohttp",
+        "aiobotocore",
+        "botocore",
+        "asyncio",
+        "gcsfs",
+    )
+
+
+def refusal(url: str, exc: BaseException) -> CheckpointError:
+    """The error to raise for what a file system raised."""
+    exc = _reason(exc)
+    if isinstance(exc, CheckpointError):
+        return exc
+    status = _status_of(exc)
+    if isinstance(exc, FileNotFoundError) or status in _MISSING_STATUS:
+        return FileError(FileNotFoundError(errno.ENOENT, "No such file, directory or bucket"), url)
+    if isinstance(exc, (ImportError, NotImplementedError)):
+        return UnsupportedError(f"cannot be reached ({exc})", path=url, remedy=_INSTALL)
+    if _lacks_credentials(exc):
+        remedy = _CREDENTIALS.get({"s3a": "s3", "gcs": "gs"}.get(scheme(url), scheme(url)))
+        return FileError(PermissionError(errno.EACCES, "no credentials to ask for it"), url, remedy=remedy)
+    if isinstance(exc, PermissionError) or status in (401, 403):
+        return FileError(PermissionError(errno.EACCES, "the server refuses access"), url, remedy=_REFUSED)
+    text = " ".join(str(exc).split()) or type(exc).__name__
+    number = exc.errno if isinstance(exc, OSError) and exc.errno else errno.EIO
+    return FileError(OSError(number, f"the server does not answer as it should: {text}"), url)
+
+
+def status(url: str) -> Status | None:
+    """What is there, None if nothing is."""
+    found: Status | str | None = known("status", url)
+    if found is None:
+        found = _ask_status(url) or "nothing"
+        learn("status", url, found)
+    return found if isinstance(found, Status) else None
+
+
+def _ask_status(url: str) -> Status | None:
+    at = place(url)
+    if is_web(url) and (url.endswith("/") or url == url_root(url)):
+        return Status(True, None, 0.0)  # nobody can tell
+    try:
+        info = at.ask("info")
+    except FileNotFoundError:
+        return None
+    except FileError as exc:
+        if exc.errno == errno.ENOENT:
+            return None
+        raise
+    if is_web(url) and str(info.get("url", url)).endswith("/"):
+        return Status(True, None, 0.0)  # where it leads to a listing for people
+    return _status(info)
+
+
+def _status(info: dict[str, Any]) -> Status:
+    size = info.get("size")
+    return Status(info.get("type") == "directory", size if isinstance(size, int) else None, _time(info))
+
+
+def _time(info: dict[str, Any]) -> float:
+    for name in ("LastModified", "mtime", "updated", "created"):
+        when = info.get(name)
+        if isinstance(when, str):
+            with contextlib.suppress(ValueError):
+                when = datetime.fromisoformat(when.replace("Z", "+00:00"))
+        if isinstance(when, datetime):
+            return when.timestamp()
+        if isinstance(when, (int, float)):
+            return float(when)
+    return 0.0
+
+
+def listing(url: str) -> list[tuple[str, Status]]:
+    """Names in a directory, and what each is. FileError if it is none, or the server keeps no list."""
+    found: list[tuple[str, Status]] | None = known("list", url)
+    if found is not None:
+        return found
+    if is_web(url):
+        cause = OSError(errno.ENOTSUP, "HTTP keeps no list of the files in a directory")
+        raise FileError(cause, url, remedy="name one checkpoint by its prefix")
+    entries = []
+    at = place(url)
+    own = at.key.rstrip("/")
+    for info in at.ask("ls", detail=True):
+        name = str(info["name"]).rstrip("/")
+        # Some programs mark a directory by an empty object of its name; a file is listed as itself.
+        if name != own:
+            entries.append((name.rpartition("/")[2], _status(info)))
+        elif info.get("type") != "directory" and info.get("size"):
+            raise FileError(NotADirectoryError(errno.ENOTDIR, "Not a directory"), url)
+    learn("list", url, entries)
+    # What is listed need not be asked for one by one.
+    for name, what in entries:
+        if known("status", joined := f"{url.rstrip('/')}/{name}") is None:
+            learn("status", joined, what)
+    return entries
+
+
+def refuse_changes(url: str) -> Place:
+    """The place of a URL to be changed; UnsupportedError where nothing can be."""
+    if is_web(url):
+        raise UnsupportedError("HTTP servers can only be read", path=url)
+    forget(url)
+    return place(url)

@@ -1,0 +1,226 @@
+"""A file on a server, read by ranges: few requests, several at once, ahead of whoever goes through it."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from ckptool.errors import CorruptionError, FileError, UnsupportedError
+from ckptool.wire.files import InputFile
+from ckptool.wire.remote import Place, place, status
+from ckptool.wire.urls import known, learn
+
+_LEAST = 1 << 16  # a request takes longer than so many bytes
+_MOST = 1 << 23  # what one request asks for at most
+_AHEAD = 1 << 25  # how far to read ahead of a reader, and the bytes kept
+_REQUESTS = 8  # at once, for all files
+_TRUSTED = 1 << 20  # what is read at once of a file whose size is not known
+
+_pool = ThreadPoolExecutor(_REQUESTS, thread_name_prefix="requests")
+
+
+class _Span:
+    """Bytes of the file from `start` on to `end`, or that are on their way; shorter if the file is."""
+
+    __slots__ = ("_data", "end", "start")
+
+    def __init__(self, at: Place, start: int, end: int) -> None:
+        self.start, self.end = start, end
+        self._data: Future[bytes] = _pool.submit(_fetch, at, start, end)
+
+    def data(self) -> bytes:
+        """The bytes; FileError if they could not be had."""
+        return self._data.result()
+
+    @property
+    def failed(self) -> bool:
+        return self._data.done() and self._data.exception() is not None
+
+
+def _fetch(at: Place, start: int, end: int) -> bytes:
+    try:
+        data = at.ask("cat_file", start=start, end=end)
+    except FileError as exc:
+        if exc.errno == errno.EINVAL or "416" in exc.fault:  # nothing begins there
+            return b""
+        raise
+    if len(data) <= end - start:
+        return bytes(data)
+    # A server of HTTP may ignore that only a part is wanted.
+    return bytes(data[start:end])
+
+
+class Remote:
+    """What is known of one file: its size, and some of its bytes. Several threads may ask."""
+
+    def __init__(self, url: str) -> None:
+        self.place = place(url)
+        self._size: int | None = None
+        self._lock = threading.Lock()
+        self._spans: list[_Span] = []
+        # Where a reader has got to -> how far ahead of it the last request went.
+        self._readers: dict[int, int] = {}
+        self.learn_size()
+
+    def learn_size(self) -> None:
+        """Take the size from what is known already."""
+        found = known("status", self.place.url)
+        if found is not None and found != "nothing":
+            self._take(found.size, is_directory=found.is_directory)
+
+    def _take(self, size: int | None, *, is_directory: bool) -> None:
+        if is_directory:
+            raise UnsupportedError("is a directory", path=self.place.url)
+        if size is None:
+            raise UnsupportedError("the server does not tell how long it is", path=self.place.url)
+        self._size = size
+
+    @property
+    def knows_size(self) -> bool:
+        """Whether `size` is known without a request."""
+        return self._size is not None
+
+    @property
+    def size(self) -> int:
+        """Length in bytes; asks the server once. FileError if there is no such file."""
+        if self._size is None:
+            found = status(self.place.url)
+            if found is None:
+                raise FileError(FileNotFoundError(errno.ENOENT, "No such file"), self.place.url)
+            self._take(found.size, is_directory=found.is_directory)
+        return self._size or 0
+
+    def expect(self, start: int, end: int) -> None:
+        """Begin to fetch what will be read in this order."""
+        with self._lock:
+            self._cover(start, min(end, start + _AHEAD))
+            self._remember(start, _MOST)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill the buffer; the number of bytes is smaller if the file ends before."""
+        done = 0
+        while done < len(buffer):
+            start = offset + done
+            end = min(offset + len(buffer), start + _AHEAD // 2)
+            with self._lock:
+                spans = self._cover(start, end)
+                self._look_ahead(start, end)
+            count = _copy(spans, start, buffer[done : end - offset])
+            done += count
+            if start + count < end:
+                break
+        return done
+
+    def _cover(self, start: int, end: int) -> list[_Span]:
+        """Spans that hold these bytes in order, asked for where there are none."""
+        self._spans = [span for span in self._spans if not span.failed]
+        found, pos = [], start
+        for span in sorted(self._spans, key=lambda span: span.start):
+            if span.end <= pos or span.start >= end:
+                continue
+            if span.start > pos:
+                found += self._ask(pos, span.start, exact=True)
+            found.append(span)
+            pos = max(pos, span.end)
+        if pos < end:
+            found += self._ask(pos, end, exact=False)
+        self._drop()
+        return found
+
+    def _ask(self, start: int, end: int, *, exact: bool) -> list[_Span]:
+        if not exact:
+            start, end = self._widened(start, end)
+        asked = [_Span(self.place, at, min(at + _MOST, end)) for at in range(start, end, _MOST)]
+        self._spans += asked
+        return asked
+
+    def _widened(self, start: int, end: int) -> tuple[int, int]:
+        """As much as costs nothing more; where a table is read from its end, the end."""
+        if self._size is None:
+            return start, max(end, start + _LEAST)
+        if end > self._size - _LEAST:
+            return min(start, max(self._size - _LEAST, 0)), self._size
+        return start, max(end, start + _LEAST)
+
+    def _look_ahead(self, start: int, end: int) -> None:
+        """Ask for more, twice as far each time, if this read goes on where another has ended."""
+        ahead = self._readers.pop(start, None)
+        if ahead is None or self._size is None:
+            self._remember(end, 0)
+            return
+        ahead = min(max(2 * ahead, _LEAST), _MOST)
+        self._remember(end, ahead)
+        stop = min(end + 4 * ahead, self._size)
+        covered = max((span.end for span in self._spans if span.start <= end + ahead), default=end)
+        if stop - max(covered, end) >= ahead or (stop == self._size and covered < stop):
+            self._cover(max(covered, end), stop)
+
+    def _remember(self, position: int, ahead: int) -> None:
+        self._readers[position] = ahead
+        while len(self._readers) > _REQUESTS:
+            del self._readers[next(iter(self._readers))]
+
+    def _drop(self) -> None:
+        """Keep no more than so many bytes, the newest."""
+        kept = 0
+        for number in range(len(self._spans) - 1, -1, -1):
+            kept += self._spans[number].end - self._spans[number].start
+            if kept > 2 * _AHEAD:
+                del self._spans[: number + 1]
+                break
+
+
+def _copy(spans: list[_Span], start: int, buffer: memoryview) -> int:
+    """Copy what follows `start` out of spans into the buffer; how much there was."""
+    done = 0
+    for span in spans:
+        part = memoryview(span.data())[start + done - span.start :]
+        count = min(len(part), len(buffer) - done)
+        buffer[done : done + count] = part[:count]
+        done += count
+        if span.start + len(span.data()) < min(span.end, start + len(buffer)):
+            break
+    return done
+
+
+class RemoteFile(InputFile):
+    """A file on a server. Opening it asks for nothing yet."""
+
+    def __init__(self, url: str) -> None:
+        """UnsupportedError if there is no way to it."""
+        self.path = url
+        remote: Remote | None = known("file", url)
+        if remote is None:
+            remote = Remote(url)
+            learn("file", url, remote)
+        self._remote = remote
+
+    @property
+    def size(self) -> int:
+        """Length in bytes; asks the server if it is not known."""
+        return self._remote.size
+
+    def holds(self, offset: int, size: int) -> bool:
+        """Whether the file has these bytes; a few are read at once rather than asked about."""
+        if not self._remote.knows_size and offset >= 0 and size <= _TRUSTED:
+            if self._remote.read_into(offset, memoryview(bytearray(size))) == size:
+                return True
+            self._remote.learn_size()
+        return super().holds(offset, size)
+
+    def expect(self, start: int, end: int) -> None:
+        """Begin to fetch bytes that will be read in this order."""
+        if 0 <= start < end <= self.size:
+            self._remote.expect(start, end)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` from `offset`; CorruptionError if the file ends before."""
+        if self._remote.knows_size or len(buffer) > _TRUSTED:
+            self._check(offset, len(buffer))
+        count = self._remote.read_into(offset, buffer)
+        if count < len(buffer):
+            self._check(offset, len(buffer))
+            raise CorruptionError(
+                "the file became shorter while it was read", path=self.path, offset=offset + count
+            )

@@ -1,0 +1,160 @@
+"""Servers on loopback: files over HTTP, and what stands in front of any of them to count, delay and fail."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+
+@dataclass
+class Faults:
+    """What goes wrong: see `Proxy`. `only` limits it to paths that contain this text."""
+
+    delay: float = 0.0
+    every: int = 0
+    how: str = "503"
+    only: str = ""
+
+
+@dataclass
+class Proxy:
+    """Forwards requests to `upstream` (host and port); remembers them in `log`, and fails some.
+
+    With `faults.every` N, each Nth request is answered by a 503 ("503"), by half of the
+    answer and a closed connection ("cut"), or by nothing but a closed connection ("drop").
+    """
+
+    upstream: str
+    faults: Faults = field(default_factory=Faults)
+    log: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._count = 0
+        self._lock = threading.Lock()
+        self._server = _start(type("Handler", (_Forward,), {"proxy": self}))
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def fails(self, path: str) -> bool:
+        """Whether this request is to fail."""
+        faults = self.faults
+        if not faults.every or faults.only not in path:
+            return False
+        with self._lock:
+            self._count += 1
+            return self._count % faults.every == 0
+
+    def calm(self) -> None:
+        """Nothing goes wrong any more, nothing is remembered."""
+        self.faults, self.log[:] = Faults(), []
+
+    def close(self) -> None:
+        """Stop it."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _start(handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    return server
+
+
+class _Quiet(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: tests read `Proxy.log`."""
+
+
+class _Forward(_Quiet):
+    proxy: Proxy
+
+    def _forward(self) -> None:
+        proxy, faults = self.proxy, self.proxy.faults
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length) if length else None
+        proxy.log.append(f"{self.command} {unquote(self.path)} {self.headers.get('Range', '')}".rstrip())
+        time.sleep(faults.delay)
+        failing = proxy.fails(unquote(self.path))
+        if failing and faults.how == "503":
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if failing and faults.how == "drop":
+            self.close_connection = True
+            return
+        connection = http.client.HTTPConnection(proxy.upstream, timeout=60)
+        connection.request(self.command, self.path, body, dict(self.headers))
+        answer = connection.getresponse()
+        data = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
+                self.send_header(name, value)
+        size = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(data))
+        self.send_header("Content-Length", size or "0")
+        self.end_headers()
+        if failing and faults.how == "cut":
+            data = data[: len(data) // 2]
+            self.close_connection = True
+        self.wfile.write(data)
+        connection.close()
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _forward  # noqa: N815 - as http.server calls them
+
+
+class FileServer:
+    """Files of a directory over HTTP; `ranges` says whether parts of them can be had."""
+
+    def __init__(self, root: Path, *, ranges: bool = True) -> None:
+        handler = type("Handler", (_Files,), {"root": root, "ranges": ranges})
+        self._server = _start(handler)
+        self.address = f"127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http://{self.address}"
+
+    def close(self) -> None:
+        """Stop it."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Files(_Quiet):
+    root: Path
+    ranges: bool
+
+    def do_GET(self) -> None:
+        path = self.root / unquote(urlsplit(self.path).path).lstrip("/")
+        if not path.is_file():
+            self._answer(404, b"", "0")
+            return
+        data = path.read_bytes()
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if wanted is None or not self.ranges:
+            self._answer(200, data, str(len(data)))
+            return
+        start, stop = int(wanted[1]), int(wanted[2]) + 1
+        if start >= len(data):
+            self._answer(416, b"", "0")
+        else:
+            part = data[start:stop]
+            self._answer(206, part, str(len(part)), f"bytes {start}-{start + len(part) - 1}/{len(data)}")
+
+    def _answer(self, status: int, data: bytes, size: str, content_range: str = "") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", size)
+        if content_range:
+            self.send_header("Content-Range", content_range)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    do_HEAD = do_GET  # noqa: N815 - as http.server calls it
