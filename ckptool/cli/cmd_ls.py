@@ -88,7 +88,7 @@ def command(
         sort = "size"
     view = _View(names_only, long, slices, roles, tree or depth is not None, depth, summary, friendly)
     view.check(ctx, output)
-    with open_checkpoint(checkpoint, output, patterns) as (reader, patterns):
+    with open_checkpoint(checkpoint, output, patterns, whole_index=True) as (reader, patterns):
         selection = Selection(patterns, regex, exclude)
         if not (output.json or output.terminal or view.needs_infos or reverse or top or sort != "name"):
             _print_heads(reader, selection, output, view)

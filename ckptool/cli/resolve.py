@@ -38,9 +38,9 @@ def without_own_files(location: Location, arguments: Sequence[str], output: Outp
 
 @contextmanager
 def open_checkpoint(
-    path: str, output: Output, arguments: Sequence[str] = ()
+    path: str, output: Output, arguments: Sequence[str] = (), *, whole_index: bool = False
 ) -> Iterator[tuple[CheckpointReader, tuple[str, ...]]]:
     """The checkpoint open for reading, and the rest of `arguments`: see `resolve`."""
     location, rest = resolve(path, output, arguments)
-    with CheckpointReader(location) as reader:
+    with CheckpointReader(location, whole_index=whole_index) as reader:
         yield reader, rest

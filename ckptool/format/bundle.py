@@ -19,12 +19,12 @@ from ckptool.format.names import decode_name
 from ckptool.format.shape import Shape, check_shape, decode_shape, element_count, encode_shape, format_shape
 from ckptool.format.slices import WHOLE, TensorSlice, decode_slice, encode_slice, parse_slice_key, slice_key
 from ckptool.format.sstable import Table, iter_block
+from ckptool.format.versions import VERSION, Version
 from ckptool.wire.checksum import unmask
 from ckptool.wire.files import InputFile, open_input
 from ckptool.wire.message import (
     FIXED32,
     VARINT,
-    Value,
     as_int32,
     as_int64,
     fixed32_field,
@@ -32,65 +32,12 @@ from ckptool.wire.message import (
     length_field,
     varint_field,
 )
-from ckptool.wire.varint import encode_varint, read_varint
 
 HEADER_KEY = b""
 _AFTER_SLICE_KEYS = b"\x01"  # slice keys begin with a zero byte, but so may an ordinary name
-VERSION = 1  # kTensorBundleVersion; no release has written or demanded another
 LITTLE, BIG = 0, 1
 
 Endianness = Literal["little", "big"]
-
-
-class Version(NamedTuple):
-    """VersionDef: who wrote a file, and which readers it refuses."""
-
-    producer: int = 0
-    min_consumer: int = 0
-    bad_consumers: tuple[int, ...] = ()
-
-    @classmethod
-    def decode(cls, buf: bytes | memoryview) -> Version:
-        """The fields as stored; bad_consumers packed or not."""
-        producer = min_consumer = 0
-        bad: list[int] = []
-        for number, wire_type, value in iter_fields(buf):
-            if wire_type == VARINT and number == 1:
-                producer = as_int32(value)
-            elif wire_type == VARINT and number == 2:
-                min_consumer = as_int32(value)
-            elif number == 3:
-                bad += _packed_int32(wire_type, value)
-        return cls(producer, min_consumer, tuple(bad))
-
-    def encode(self) -> bytes:
-        """As protobuf serializes it; an empty version is no bytes."""
-        bad = b"".join(encode_varint(n & 0xFFFF_FFFF_FFFF_FFFF) for n in self.bad_consumers)
-        fields = varint_field(1, self.producer) + varint_field(2, self.min_consumer)
-        return fields + (length_field(3, bad) if bad else b"")
-
-    def check(self) -> None:
-        """UnsupportedError if a reader of version 1 must not read the file; in TensorFlow's order."""
-        if self.producer < 0:
-            raise UnsupportedError(f"written by version {self.producer}, before the first that can be read")
-        if self.min_consumer > VERSION:
-            raise UnsupportedError(
-                f"demands a reader of version {self.min_consumer}, this is version {VERSION}"
-            )
-        if VERSION in self.bad_consumers:
-            raise UnsupportedError(f"refuses readers of version {VERSION}")
-
-
-def _packed_int32(wire_type: int, value: Value) -> list[int]:
-    if wire_type == VARINT:
-        return [as_int32(value)]
-    numbers = []
-    if not isinstance(value, int):
-        pos = 0
-        while pos < len(value):
-            number, pos = read_varint(value, pos, len(value))
-            numbers.append(as_int32(number))
-    return numbers
 
 
 class BundleHeader(NamedTuple):
@@ -190,8 +137,11 @@ class Bundle:
 
     format: Literal["V2"] = "V2"
 
-    def __init__(self, prefix: str) -> None:
-        """NotFoundError without an index; CorruptionError, UnsupportedError for one that cannot be used."""
+    def __init__(self, prefix: str, *, whole_index: bool = False) -> None:
+        """NotFoundError without an index; CorruptionError, UnsupportedError for one that cannot be used.
+
+        `whole_index` is a hint: all entries will be read.
+        """
         self.prefix = prefix
         self.index_path = index_path(prefix)
         self._shards: dict[int, InputFile] = {}
@@ -200,6 +150,8 @@ class Bundle:
         self._index = _open_member(self.index_path, "no such checkpoint: the index is missing")
         try:
             self.table = Table(self._index)
+            if whole_index:
+                self.table.expect_all()
             self.header = self._read_header()
         except BaseException:
             self.close()
@@ -324,7 +276,7 @@ class Bundle:
         if file is None:
             if self._closed:
                 raise RequestError("the reader has been closed", path=self.prefix)
-            fault = f"shard {shard_id} of {self.num_shards} is missing"
+            fault = self._shard_missing(shard_id)
             file = self._shards[shard_id] = _open_member(self.shard_path(shard_id), fault)
         return file
 
@@ -333,10 +285,21 @@ class Bundle:
         self.check(key, entry)
         file = self.shard(entry.shard_id)
         # Nothing is read of a tensor without bytes, and TensorFlow does not look at its offset.
-        if entry.size and not file.holds(entry.offset, entry.size):
+        if entry.size and not self._holds(file, entry):
             fault = f"ends at byte {entry.offset + entry.size}, but the shard has only {file.size} bytes"
             raise self._fault(key, fault, file.path)
         return file
+
+    def _holds(self, file: InputFile, entry: BundleEntry) -> bool:
+        try:
+            return file.holds(entry.offset, entry.size)
+        except FileError as exc:  # a file on a server is opened without asking for it
+            if exc.errno == errno.ENOENT:
+                raise NotFoundError(self._shard_missing(entry.shard_id), path=file.path) from exc
+            raise
+
+    def _shard_missing(self, shard_id: int) -> str:
+        return f"shard {shard_id} of {self.num_shards} is missing"
 
     def data_fault(self, key: bytes, entry: BundleEntry, fault: str) -> CorruptionError:
         """An error about the stored bytes of a tensor, naming the shard and the place in it."""

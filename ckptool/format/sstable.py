@@ -240,11 +240,15 @@ class Table:
 
     def blocks(self) -> Iterator[tuple[BlockHandle, bytes]]:
         """Each data block in index order, checked and decompressed."""
+        self.expect_all()
+        for handle in self.handles:
+            yield handle, self._block(handle)
+
+    def expect_all(self) -> None:
+        """A hint that all blocks will be read, in order."""
         if self.handles:
             last = self.handles[-1]
             self.file.expect(self.handles[0].offset, last.offset + last.size + BLOCK_TRAILER_SIZE)
-        for handle in self.handles:
-            yield handle, self._block(handle)
 
     def _block(self, handle: BlockHandle) -> bytes:
         # Most indexes are one block, asked for again by every lookup.

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from ckptool.errors import CorruptionError, UnsupportedError
-from ckptool.format.bundle import Version
 from ckptool.format.dtypes import DType
 from ckptool.format.names import decode_name
 from ckptool.format.shape import Shape, check_shape, decode_shape, element_count, format_shape
@@ -24,6 +23,7 @@ from ckptool.format.slices import (
     slice_key,
 )
 from ckptool.format.sstable import Table
+from ckptool.format.versions import Version
 from ckptool.wire.files import InputFile, open_input
 from ckptool.wire.message import VARINT, as_int32, iter_fields, iter_messages
 from ckptool.wire.varint import encode_varint

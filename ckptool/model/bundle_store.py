@@ -25,9 +25,9 @@ class BundleStore:
 
     format: Literal["V2"] = "V2"
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, *, whole_index: bool = False) -> None:
         """Open the index of `prefix`; raises what `Bundle` raises."""
-        self.bundle = Bundle(prefix)
+        self.bundle = Bundle(prefix, whole_index=whole_index)
 
     @property
     def num_shards(self) -> int:

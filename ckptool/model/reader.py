@@ -15,6 +15,7 @@ from ckptool.model.locate import Location, locate
 from ckptool.model.store import Store
 from ckptool.wire.cpus import available_cpus
 from ckptool.wire.files import StrPath
+from ckptool.wire.urls import one_look
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -33,23 +34,26 @@ class CheckpointReader:
     from one at once.
     """
 
-    def __init__(self, prefix: StrPath | Location) -> None:
+    def __init__(self, prefix: StrPath | Location, *, whole_index: bool = False) -> None:
         """Open the checkpoint that `prefix` names, in any form that the command line takes.
 
         Reads the header of a V2 index, or the metadata of V1 files; tensors when asked.
+        `whole_index` says that all names will be asked for, which saves a request where
+        the index is on a server.
 
         Raises:
             NotFoundError: there is no such checkpoint.
             CorruptionError, UnsupportedError: it is damaged, or none that can be read.
         """
-        self.location = prefix if isinstance(prefix, Location) else locate(prefix)
         self.store: Store
-        if self.location.format == "V2":
-            self.store = BundleStore(self.location.prefix)
-        else:
-            from ckptool.model.v1_store import V1Store
+        with one_look():
+            self.location = prefix if isinstance(prefix, Location) else locate(prefix)
+            if self.location.format == "V2":
+                self.store = BundleStore(self.location.prefix, whole_index=whole_index)
+            else:
+                from ckptool.model.v1_store import V1Store
 
-            self.store = V1Store(self.location.prefix, self.location.tables)
+                self.store = V1Store(self.location.prefix, self.location.tables)
 
     @property
     def prefix(self) -> str:

@@ -25,6 +25,7 @@ from ckptool.model.statefile import find_state, resolve_recorded, state_path
 from ckptool.ops.prune_plan import Candidate, Decision, Plan, Policy, plan_prune
 from ckptool.wire.changes import remove_directory, remove_file, rename_file
 from ckptool.wire.files import StrPath, exists, file_size, is_directory, replace_file, sync_directory
+from ckptool.wire.urls import forget, is_url
 
 _ATTEMPTS = 5
 _LEFTOVER_AGE = 3600.0
@@ -152,7 +153,7 @@ def prune_checkpoints(
         begun = [x for x in view.leftovers if x.kind == "pruned" and _is_old(x, policy, moment)]
         work = _Work(plan, begun, [x for x in extra if x.kind != "pruned" and leftovers])
         # Someone who saved meanwhile has put another state file there: it must not be undone.
-        if dry_run or _read_state(path, latest_filename) == view.state:
+        if dry_run or _stands(path, latest_filename, view):
             return _carry_out(path, latest_filename, work, dry_run=dry_run)
     raise CheckpointError(
         "changes while it is looked at; nothing was deleted",
@@ -203,6 +204,17 @@ def _look(directory: str, latest_filename: str | None, advance: Callable[[int], 
         if name_in_directory(path, names) is None and resolve_recorded(directory, path).found
     )
     return _View(candidates, state, elsewhere, leftovers)
+
+
+def _stands(directory: str, latest_filename: str | None, view: _View) -> bool:
+    """Whether nobody has changed anything since; a server may have listed what was there before."""
+    forget()
+    if _read_state(directory, latest_filename) != view.state:
+        return False
+    if not is_url(directory):
+        return True
+    now = {c.name: c.files for c in discover(directory)}
+    return all(now.get(c.found.name) == c.found.files for c in view.candidates)
 
 
 def _missing(directory: str, found: FoundCheckpoint) -> tuple[str, ...]:
@@ -283,7 +295,10 @@ class _Applier:
         if plan.first is not None:
             replace_file(self.state_path, format_state(plan.first))
         doomed = [decision for decision in plan.decisions if not decision.keep]
-        renamed = [decision for decision in doomed if all([*map(self._rename, decision.tables)])]
+        # Nothing is renamed on servers: there, what makes them checkpoints goes first.
+        at_once = is_url(self.directory)
+        step = self._remove if at_once else self._rename
+        renamed = [decision for decision in doomed if all([*map(step, decision.tables)])]
         if renamed:
             # The names have to be on the disk before anything that they stand for goes.
             self._sync()
@@ -293,7 +308,8 @@ class _Applier:
             others = [name for name in x.files if not name.endswith(PRUNED_SUFFIX)]
             self._finish(others, x.files[len(others) :])
         for decision in renamed:
-            self._finish(decision.others, [name + PRUNED_SUFFIX for name in decision.tables])
+            tables = [] if at_once else [name + PRUNED_SUFFIX for name in decision.tables]
+            self._finish(decision.others, tables)
         for x in work.leftovers:
             if all([*map(self._remove, x.files)]) and x.is_directory:
                 self._remove_directory(x.name)

@@ -11,6 +11,7 @@ from ckptool.model.staging import check_prefix
 from ckptool.ops.rename_result import Options
 from ckptool.wire.changes import same_place
 from ckptool.wire.files import exists, is_directory
+from ckptool.wire.urls import url_root
 
 
 def check_request(location: Location, output: str | None, options: Options) -> str:
@@ -72,7 +73,7 @@ def _check_apart(location: Location, output: str) -> None:
 
 def _check_saved_model(prefix: str) -> None:
     directory = split_path(prefix)[0] or "."
-    for above in (directory, os.path.join(directory, os.pardir)):
+    for above in (directory, _parent(directory)):
         for name in ("saved_model.pb", "saved_model.pbtxt"):
             if exists(os.path.join(above, name)):
                 raise RequestError(
@@ -80,3 +81,11 @@ def _check_saved_model(prefix: str) -> None:
                     path=prefix,
                     remedy="write to another directory (-o)",
                 )
+
+
+def _parent(directory: str) -> str:
+    """The directory above; of what comes first in a URL, itself."""
+    root = url_root(directory)
+    if root is None:
+        return os.path.join(directory, os.pardir)
+    return directory if directory.rstrip("/") == root else split_path(directory.rstrip("/"))[0]

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ckptool.errors import CorruptionError, UnsupportedError
-from ckptool.format.bundle import BIG, HEADER_KEY, LITTLE, VERSION, BundleEntry, BundleHeader, decode_entry
+from ckptool.format.bundle import BIG, HEADER_KEY, LITTLE, BundleEntry, BundleHeader, decode_entry
 from ckptool.format.dtypes import DType
 from ckptool.format.index_scan import Head, scan_entry
 from ckptool.format.names import decode_name
 from ckptool.format.shape import check_shape, element_count, format_shape
 from ckptool.format.slices import WHOLE, TensorSlice, slice_key
+from ckptool.format.versions import VERSION
 from ckptool.ops.problems import Report
 from ckptool.ops.verify_table import TableCheck
 from ckptool.wire.files import InputFile

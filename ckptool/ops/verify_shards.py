@@ -14,7 +14,10 @@ from ckptool.model.location import split_path
 from ckptool.ops.problems import MAX_PER_CODE, Report
 from ckptool.ops.verify_bundle import IndexContents, check_size
 from ckptool.ops.verify_slices import Stored
-from ckptool.wire.files import InputFile, list_directory, open_input
+from ckptool.wire.files import InputFile, file_size, list_directory, open_input
+from ckptool.wire.urls import is_web
+
+_MAX_ASKED = 10_000  # one request each
 
 _MAX_ALIGNMENT = 4096  # bytes that BundleWriter's data_alignment may sensibly be
 
@@ -44,7 +47,7 @@ class ShardCheck:
         self._report = report
         self._quick = quick
         self.shards: dict[int, Shard] = {}
-        present = _present(prefix)
+        present = _present(prefix, contents.header.num_shards if contents.header is not None else 0)
         count = self._count(present)
         if count is None:
             return
@@ -189,13 +192,22 @@ class _Opened:
             self._file.close()
 
 
-def _present(prefix: str) -> dict[int, dict[int, int]]:
-    """number of shards -> shard -> size of its file, for every shard of `prefix` that is there."""
-    directory, name = split_path(prefix)
+def _present(prefix: str, count: int) -> dict[int, dict[int, int]]:
+    """number of shards -> shard -> size of its file, for every shard of `prefix` that is there.
+
+    A web server can only be asked for the `count` that there should be.
+    """
     found: dict[int, dict[int, int]] = defaultdict(dict)
-    for number, total, size in _named(directory, name):
+    for number, total, size in _asked(prefix, count) if is_web(prefix) else _named(*split_path(prefix)):
         found[total][number] = size
     return found
+
+
+def _asked(prefix: str, count: int) -> Iterator[tuple[int, int, int]]:
+    for number in range(min(count, _MAX_ASKED)):
+        size = file_size(data_path(prefix, number, count))
+        if size is not None:
+            yield number, count, size
 
 
 def _named(directory: str, name: str) -> Iterator[tuple[int, int, int]]:

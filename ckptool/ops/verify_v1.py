@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from ckptool.errors import CheckpointError, CorruptionError, UnsupportedError
-from ckptool.format.bundle import VERSION
 from ckptool.format.dtypes import DType
 from ckptool.format.filenames import parse_v1_pattern, parse_v1_shard, v1_shard_path
 from ckptool.format.names import decode_name
@@ -16,6 +15,7 @@ from ckptool.format.shape import Shape, check_shape, format_shape
 from ckptool.format.slices import Box, TensorSlice, format_slice, parse_slice_key, resolve_slice, slice_key
 from ckptool.format.v1 import META_KEY, ListedTensor, decode_metadata, decode_saved
 from ckptool.format.value_fields import count_values
+from ckptool.format.versions import VERSION
 from ckptool.model.location import Location
 from ckptool.ops.problems import MAX_PER_CODE, Report
 from ckptool.ops.verify_slices import Place, check_cover

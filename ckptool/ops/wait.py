@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ckptool.errors import CheckpointError
 from ckptool.model.statefile import find_state, resolve_recorded
 from ckptool.ops.latest import LatestResult, latest_listed, latest_scanned
+from ckptool.wire.urls import forget
 
 _INTERVAL = 1.0  # seconds
 
@@ -43,6 +44,7 @@ def wait_for_latest(
     begin = clock()
     while True:
         problem: CheckpointError | None = None
+        forget()
         try:
             # What is old need not be read to its end once a second.
             if scan or _recorded(directory, latest_filename) not in old:

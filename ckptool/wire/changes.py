@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from ckptool.errors import CheckpointError, FileError
 from ckptool.wire.files import LocalFile, exists, refusals, write_all
+from ckptool.wire.urls import is_url
 
 # ioctl of Linux (linux/fs.h) by which a file shares the blocks of another.
 _FICLONE = 0x40049409
@@ -53,7 +54,9 @@ class OutputFile:
         self.size += len(data) if isinstance(data, bytes) else data.nbytes
 
     def take_mode(self, path: str) -> None:
-        """Give it the permissions of the file at `path`."""
+        """Give it the permissions of the file at `path`; those on servers are another matter."""
+        if is_url(path):
+            return
         with refusals(self.path):
             os.fchmod(self._fd, stat.S_IMODE(os.stat(path).st_mode))
 
@@ -79,7 +82,11 @@ class OutputFile:
 
 
 def create_output(path: str) -> OutputFile:
-    """Create a file; FileError if there is anything at `path`."""
+    """Create a file; FileError if there is anything at `path` (on a server, it is replaced)."""
+    if is_url(path):
+        from ckptool.wire import remote_changes
+
+        return remote_changes.RemoteOutput(path)
     with refusals(path):
         return OutputFile(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
 
@@ -88,9 +95,13 @@ def claim_output(path: str) -> OutputFile | None:
     """An empty file at `path` that no other process holds while this one has it open; None if one does.
 
     What a process that died has left there is taken over and emptied, and `found` is set.
-    Where the file system has no locks, two processes are not kept apart.
+    Where the file system has no locks, and on servers, two processes are not kept apart.
     """
     found = exists(path)
+    if is_url(path):
+        from ckptool.wire import remote_changes
+
+        return remote_changes.RemoteOutput(path, found=found)
     while True:
         with refusals(path):
             try:
@@ -131,6 +142,11 @@ def copy_file(source: str, target: str, advance: Callable[[int], object] = int) 
     disk, else the kernel copies, else this process.
     `advance` is called with the number of bytes done, now and then.
     """
+    if is_url(source) or is_url(target):
+        from ckptool.wire import remote_changes
+
+        remote_changes.copy(source, target, advance)
+        return
     with LocalFile(source) as old:
         new = create_output(target)
         try:
@@ -212,12 +228,19 @@ def _copy_in_kernel(old: LocalFile, new: OutputFile, offset: int, size: int) -> 
 
 def link_file(source: str, target: str) -> None:
     """Give a file a second name (a hard link); of a symbolic link, what it leads to gets it."""
+    if is_url(source) or is_url(target):
+        raise FileError(OSError(errno.EOPNOTSUPP, "there are no links on servers"), target)
     with refusals(target):
         os.link(os.path.realpath(source), target)
 
 
 def rename_file(source: str, target: str) -> None:
     """Move a file over whatever file is at `target`, at once; `source` is gone in any case."""
+    if is_url(target):
+        from ckptool.wire import remote_changes
+
+        remote_changes.move(source, target)
+        return
     with refusals(target):
         one_file = os.path.lexists(target) and os.path.samestat(os.lstat(source), os.lstat(target))
         os.replace(source, target)
@@ -227,6 +250,10 @@ def rename_file(source: str, target: str) -> None:
 
 def remove_file(path: str) -> bool:
     """Remove a file, or a symbolic link itself; False if there is none."""
+    if is_url(path):
+        from ckptool.wire import remote_changes
+
+        return remote_changes.remove(path)
     with refusals(path):
         try:
             os.unlink(path)
@@ -236,13 +263,17 @@ def remove_file(path: str) -> bool:
 
 
 def make_directory(path: str) -> None:
-    """Create one directory; those above it have to exist."""
+    """Create one directory; those above it have to exist. On servers they come with their files."""
+    if is_url(path):
+        return
     with refusals(path):
         os.mkdir(path)
 
 
 def remove_directory(path: str) -> None:
-    """Remove an empty directory."""
+    """Remove an empty directory. On servers they go with their files."""
+    if is_url(path):
+        return
     with refusals(path):
         os.rmdir(path)
 
@@ -251,6 +282,8 @@ def same_place(first: str, second: str) -> bool:
     """Whether two paths are one name in one directory, whichever way leads there."""
     if os.path.basename(first) != os.path.basename(second):
         return False
+    if is_url(first) or is_url(second):
+        return first == second
     with refusals(second), contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return os.path.samefile(os.path.dirname(first) or ".", os.path.dirname(second) or ".")
     return False

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 from ckptool.errors import CheckpointError, FileError, UnsupportedError
-from ckptool.wire.urls import forget, is_web, known, learn, scheme, url_root
+from ckptool.wire.urls import is_web, known, learn, scheme, url_root
 
 Result = TypeVar("Result")
 
@@ -23,6 +23,9 @@ _PAUSES = (0.1, 0.3, 1.0, 3.0)
 
 # Seconds: a server that accepts no connection, or sends nothing, for so long is given up.
 _CONNECT, _SILENCE = 10, 30
+
+# Seconds after which no further attempt is begun.
+_PATIENCE = 20
 
 _INSTALL = "pip install 'ckptool[remote]'"
 _REFUSED = "check the credentials, and what they are allowed to do"
@@ -81,7 +84,7 @@ def place(url: str) -> Place:
                 signal.signal(signal.SIGPIPE, signal.SIG_IGN)
             system, key = fsspec.core.url_to_fs(url, **_options(url, fsspec.config.conf))
             if kind == "s3":
-                system.retries = 1  # `attempt` does that, alike for all
+                system.retries = 1  # what botocore does while it writes, and `attempt`, is enough
     except ImportError as exc:
         raise UnsupportedError(f"reading {kind}:// needs a package", path=url, remedy=_INSTALL) from exc
     except ValueError as exc:
@@ -97,7 +100,7 @@ def _options(url: str, configured: dict[str, dict[str, Any]]) -> dict[str, Any]:
     kind = scheme(url)
     options: dict[str, Any] = {"use_listings_cache": False}
     if kind == "s3":
-        limits = {"connect_timeout": _CONNECT, "read_timeout": _SILENCE, "retries": {"total_max_attempts": 1}}
+        limits = {"connect_timeout": _CONNECT, "read_timeout": _SILENCE, "retries": {"total_max_attempts": 3}}
         options["config_kwargs"] = limits
     elif is_web(url):
         import aiohttp
@@ -109,11 +112,12 @@ def _options(url: str, configured: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def attempt(url: str, call: Callable[[], Result]) -> Result:
     """The result of a request, made again while it fails in a way that passes; else FileError."""
+    begun = time.monotonic()
     for pause in _PAUSES:
         try:
             return call()
         except Exception as exc:
-            if not _passes(exc):
+            if not _passes(exc) or time.monotonic() - begun > _PATIENCE:
                 raise refusal(url, exc) from exc
         time.sleep(pause * random.uniform(0.5, 1.5))
     try:
@@ -226,6 +230,17 @@ def _time(info: dict[str, Any]) -> float:
     return 0.0
 
 
+def _list(at: Place) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = at.ask("ls", detail=True)
+    except FileError as exc:
+        root = url_root(at.url)
+        if exc.errno == errno.ENOENT and root is not None and status(root) is not None:
+            return []  # any name in a bucket is one of a directory with nothing in it
+        raise
+    return found
+
+
 def listing(url: str) -> list[tuple[str, Status]]:
     """Names in a directory, and what each is. FileError if it is none, or the server keeps no list."""
     found: list[tuple[str, Status]] | None = known("list", url)
@@ -237,7 +252,7 @@ def listing(url: str) -> list[tuple[str, Status]]:
     entries = []
     at = place(url)
     own = at.key.rstrip("/")
-    for info in at.ask("ls", detail=True):
+    for info in _list(at):
         name = str(info["name"]).rstrip("/")
         # Some programs mark a directory by an empty object of its name; a file is listed as itself.
         if name != own:
@@ -250,11 +265,3 @@ def listing(url: str) -> list[tuple[str, Status]]:
         if known("status", joined := f"{url.rstrip('/')}/{name}") is None:
             learn("status", joined, what)
     return entries
-
-
-def refuse_changes(url: str) -> Place:
-    """The place of a URL to be changed; UnsupportedError where nothing can be."""
-    if is_web(url):
-        raise UnsupportedError("HTTP servers can only be read", path=url)
-    forget(url)
-    return place(url)

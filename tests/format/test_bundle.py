@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptool import CheckpointReader, CorruptionError, DType, FileError, NotFoundError, UnsupportedError
-from ckptool.format.bundle import Bundle, BundleEntry, BundleHeader, Version, decode_entry
+from ckptool.format.bundle import Bundle, BundleEntry, BundleHeader, decode_entry
 from ckptool.format.index_scan import scan_entry
 from ckptool.format.shape import decode_shape, encode_shape
 from ckptool.format.slices import WHOLE, Extent, TensorSlice, slice_key
+from ckptool.format.versions import Version
 from ckptool.wire.checksum import crc32c, mask, unmask
 from ckptool.wire.message import fixed32_field, length_field, varint_field
 from tests import protos

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ckptool.format.bundle import BIG, BundleHeader, Version
+from ckptool.format.bundle import BIG, BundleHeader
 from ckptool.format.dtypes import DType
 from ckptool.format.slices import WHOLE, Extent, TensorSlice
 from ckptool.format.strings import encode_strings
+from ckptool.format.versions import Version
 from ckptool.wire.checksum import crc32c, mask
 from ckptool.wire.message import length_field, varint_field
 from ckptool.wire.varint import encode_varint

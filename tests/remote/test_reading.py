@@ -1,24 +1,239 @@
-"""What is read from servers is what is read from the disk, in few requests."""
+"""What is read from servers is what is read from the disk, in few requests, whatever fails in passing."""
 
 from __future__ import annotations
 
+import shutil
+import sys
+
+import fsspec
+import numpy as np
 import pytest
 
-from tests.remote.conftest import FIXTURES
+from ckptool import CheckpointReader, latest_checkpoint, save_checkpoint
+from ckptool.wire import remote
+from tests.remote.conftest import FIXTURES, upload
+from tests.remote.servers import Faults, FileServer, Proxy
 
-LISTED = ["tutorial-w1-w2", "sharded/model.ckpt"]
+SHARDED = "sharded/model.ckpt-42"
+DIRECTORIES = ["tutorial-keep", "v1-single", "v1-sharded", "saved-model"]
 
 
 def prefixes():
-    """Every fixture that `ls` can read, relative to the fixtures."""
+    """Every V2 fixture, relative to the fixtures."""
     found = [path.with_suffix("") for path in sorted(FIXTURES.rglob("*.index"))]
     return [path.relative_to(FIXTURES).as_posix() for path in found]
+
+
+def same(run, url, *arguments):
+    """The output of a command here, which must be that of the same with `url` for the fixtures."""
+    here = run(*(str(a).replace("ROOT", str(FIXTURES)) for a in arguments))
+    there = run(*(str(a).replace("ROOT", url) for a in arguments))
+    assert there.output.replace(url, str(FIXTURES)) == here.output
+    assert there.exit_code == here.exit_code
+    return here
 
 
 @pytest.mark.parametrize("prefix", prefixes())
 @pytest.mark.parametrize("command", ["ls", "show", "verify"])
 def test_s3_like_the_disk(s3, run, command, prefix):
-    here = run(command, "--json", FIXTURES / prefix)
-    there = run(command, "--json", f"s3://bucket/fixtures/{prefix}")
-    assert there.exit_code == here.exit_code
-    assert there.output.replace("s3://bucket/fixtures", str(FIXTURES)) == here.output
+    same(run, "s3://bucket/fixtures", command, "--json", f"ROOT/{prefix}")
+
+
+@pytest.mark.parametrize("directory", DIRECTORIES)
+@pytest.mark.parametrize("command", ["ls", "show", "verify", "graph"])
+def test_directories_like_the_disk(s3, run, command, directory):
+    same(run, "s3://bucket/fixtures", command, f"ROOT/{directory}")
+
+
+@pytest.mark.parametrize("option", [[], ["--step"], ["--scan"], ["--set", "9000"]])
+def test_latest_like_the_disk(memory, run, tmp_path, option):
+    shutil.copytree(FIXTURES / "tutorial-keep", tmp_path / "t")
+    here = run("latest", *option, tmp_path / "t")
+    there = run("latest", *option, f"{memory}/tutorial-keep")
+    assert there.output.replace(f"{memory}/tutorial-keep", str(tmp_path / "t")) == here.output
+    latest = latest_checkpoint(f"{memory}/tutorial-keep") or ""
+    assert latest.replace(f"{memory}/tutorial-keep", str(tmp_path / "t")) == latest_checkpoint(tmp_path / "t")
+
+
+@pytest.mark.parametrize("command", ["ls", "show", "verify", "graph"])
+def test_http_like_the_disk(web, run, command):
+    same(run, web.url, command, f"ROOT/{SHARDED}")
+
+
+def test_http_reads_a_state_file(web, run):
+    found = run("latest", f"{web.url}/tutorial-keep/")
+    assert found.output == f"{web.url}/tutorial-keep/my_test_model-10000\n"
+    assert run("ls", f"{web.url}/tutorial-keep/checkpoint").exit_code == 0
+
+
+def test_http_has_no_listing(web, run):
+    for command in (["latest", "--scan"], ["prune", "--keep", "1"]):
+        failed = run(*command, f"{web.url}/tutorial-keep/")
+        assert failed.exit_code == 2
+        assert "HTTP keeps no list of the files" in failed.output
+
+
+def test_http_cannot_be_written_to(web, run):
+    failed = run("rename", FIXTURES / SHARDED, "-o", f"{web.url}/new", "--add-prefix", "x/")
+    assert failed.exit_code == 2
+    assert "a web server's files can only be read" in failed.output
+
+
+def test_http_server_without_ranges(run):
+    server = FileServer(FIXTURES, ranges=False)
+    same(run, server.url, "show", f"ROOT/{SHARDED}")
+    server.close()
+
+
+def test_a_local_against_a_remote(s3, run):
+    assert run("diff", FIXTURES / SHARDED, f"s3://bucket/fixtures/{SHARDED}", "--exact").exit_code == 0
+    changed = run("diff", "--json", FIXTURES / SHARDED, "s3://bucket/fixtures/no-meta/model.ckpt")
+    assert changed.exit_code == 1
+
+
+def test_ls_takes_at_most_three_requests(s3, run):
+    for prefix in prefixes():
+        s3.log.clear()
+        assert run("ls", f"s3://bucket/fixtures/{prefix}").exit_code == 0
+        assert len(s3.log) <= 3, (prefix, s3.log)
+
+
+def test_show_takes_at_most_five_requests(s3, run):
+    assert run("show", f"s3://bucket/fixtures/{SHARDED}", "layer1/kernel").exit_code == 0
+    assert len(s3.log) <= 5, s3.log
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A checkpoint of 20,000 tensors, and one of several megabytes."""
+    directory = tmp_path_factory.mktemp("large")
+    tensors = {
+        f"tower_{i // 1000}/unit_{i % 1000:03}/weights": np.full([2, 3], i, "f4") for i in range(20_000)
+    }
+    tensors["wide"] = np.arange(3_000_000, dtype="f4").reshape(3000, 1000)
+    save_checkpoint(directory / "big", tensors)
+    return directory
+
+
+def test_large_index_in_three_requests(s3, run, large):
+    upload("s3://bucket/large", large)
+    s3.log.clear()
+    listed = run("ls", "s3://bucket/large/big")
+    assert listed.output == run("ls", large / "big").output
+    assert len(s3.log) <= 3, s3.log
+    s3.log.clear()
+    assert run("show", "s3://bucket/large/big", "tower_7/unit_123/weights").exit_code == 0
+    assert len(s3.log) <= 5, s3.log
+
+
+def test_slices_read_their_rows_only(s3, run, large):
+    upload("s3://bucket/large", large)
+    s3.log.clear()
+    shown = run("show", "s3://bucket/large/big", "wide[10:12]")
+    assert "are read without checking" in shown.stderr
+    assert shown.stdout == run("show", large / "big", "wide[10:12]").stdout
+    data = [line.rpartition("=")[2].split("-") for line in s3.log if ".data-" in line and "=" in line]
+    assert sum(int(stop) - int(start) + 1 for start, stop in data) <= 1 << 16
+
+
+def test_large_values_like_the_disk(s3, large):
+    upload("s3://bucket/large", large)
+    with CheckpointReader("s3://bucket/large/big") as there, CheckpointReader(large / "big") as here:
+        np.testing.assert_array_equal(there.get_tensor("wide"), here.get_tensor("wide"))
+
+
+@pytest.mark.parametrize("how", ["503", "cut", "drop"])
+@pytest.mark.parametrize("command", [["ls"], ["show"], ["verify"], ["show", "--stats"]])
+def test_every_tenth_request_fails(s3, run, monkeypatch, how, command):
+    monkeypatch.setattr(remote, "_PAUSES", (0.01,) * 4)
+    s3.faults = Faults(every=10, how=how)
+    for prefix in prefixes()[:8]:
+        same(run, "s3://bucket/fixtures", *command, f"ROOT/{prefix}")
+
+
+@pytest.mark.parametrize("how", ["503", "cut", "drop"])
+def test_every_third_request_fails_on_the_web(web, run, monkeypatch, how):
+    monkeypatch.setattr(remote, "_PAUSES", (0.01,) * 4)
+    web.faults = Faults(every=3, how=how)
+    same(run, web.url, "verify", f"ROOT/{SHARDED}")
+    same(run, web.url, "show", f"ROOT/{SHARDED}")
+
+
+def test_a_server_that_always_fails_is_one_sentence(web, run, monkeypatch):
+    monkeypatch.setattr(remote, "_PAUSES", (0.01,) * 4)
+    web.faults = Faults(every=1)
+    failed = run("ls", f"{web.url}/{SHARDED}")
+    assert failed.exit_code == 2
+    assert failed.stderr.count("\n") == 1
+    assert f"{web.url}/{SHARDED}.index: the server does not answer as it should: 503" in failed.stderr
+
+
+def test_a_missing_shard_is_one_problem(s3, run):
+    upload("s3://bucket/gap", FIXTURES / "sharded")
+    fsspec.filesystem("s3").rm_file("bucket/gap/model.ckpt-42.data-00001-of-00003")
+    found = run("verify", "s3://bucket/gap/model.ckpt-42")
+    assert found.exit_code == 1
+    assert found.stdout.count("\n") == 1
+    assert "shard-missing" in found.stdout
+    shown = run("show", "s3://bucket/gap/model.ckpt-42")
+    assert shown.exit_code == 2
+    assert "shard 1 of 3 is missing" in shown.stderr
+
+
+def test_a_damaged_byte_is_found(s3, run):
+    upload("s3://bucket/damaged", FIXTURES / "sharded")
+    system, key = fsspec.core.url_to_fs("s3://bucket/damaged/model.ckpt-42.data-00000-of-00003")
+    data = bytearray(system.cat_file(key))
+    data[5] ^= 1
+    system.pipe_file(key, bytes(data))
+    found = run("verify", "s3://bucket/damaged/model.ckpt-42")
+    assert found.exit_code == 1
+    assert "checksum" in found.stdout
+
+
+def test_missing_bucket(s3, run):
+    failed = run("ls", "s3://no-such-bucket/model.ckpt")
+    assert failed.exit_code == 2
+    assert "there is no s3://no-such-bucket" in failed.stderr
+
+
+def test_missing_checkpoint(s3, run):
+    failed = run("ls", "s3://bucket/fixtures/sharded/model.ckpt-4")
+    assert failed.exit_code == 2
+    assert "did you mean s3://bucket/fixtures/sharded/model.ckpt-42?" in failed.stderr
+
+
+def test_missing_credentials(s3, run, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    failed = run("ls", "s3://bucket/fixtures/sharded/model.ckpt-42")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    assert failed.exit_code == 2
+    assert "no credentials to ask for it; set AWS_PROFILE" in failed.stderr
+
+
+@pytest.mark.parametrize("package", ["fsspec", "s3fs"])
+def test_missing_extra(run, monkeypatch, package):
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("s3fs", "fsspec")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    failed = run("ls", "s3://bucket/model.ckpt")
+    assert failed.exit_code == 2
+    assert "pip install 'ckptool[remote]'" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [("file:///a/b", "give the path"), ("nothing-like-it://a/b", "URLs may begin with s3://")],
+)
+def test_other_urls(run, url, words):
+    failed = run("ls", url)
+    assert failed.exit_code == 2
+    assert words in failed.stderr
+
+
+def test_proxy_counts(web):
+    assert isinstance(web, Proxy)
+    fsspec.filesystem("http").cat_file(f"{web.url}/README.md")
+    assert web.log == ["GET /README.md"]

@@ -1,0 +1,180 @@
+"""What is changed on servers: written whole, the index last, deleted index first."""
+
+from __future__ import annotations
+
+import shutil
+
+import fsspec
+import numpy as np
+import pytest
+
+from ckptool import load_checkpoint, save_checkpoint
+from ckptool.wire import remote
+from tests.remote.conftest import FIXTURES, upload
+from tests.remote.servers import Faults
+
+SHARDED = FIXTURES / "sharded" / "model.ckpt-42"
+
+
+def names(url):
+    """The objects under a URL."""
+    system, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    return sorted(path.removeprefix(root).lstrip("/") for path in system.find(root))
+
+
+@pytest.fixture(params=["s3", "memory"])
+def bucket(request):
+    """A place to write to, with a copy of a checkpoint in `in/`."""
+    url = f"{request.param}://bucket/changes"
+    request.getfixturevalue(request.param)
+    upload(f"{url}/in", FIXTURES / "sharded")
+    upload(f"{url}/keep", FIXTURES / "tutorial-keep")
+    yield url
+    system, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    system.rm(root, recursive=True)
+
+
+def check(run, prefix, local):
+    """That a checkpoint at a URL is whole and its values are those of one here."""
+    assert run("verify", prefix, "--strict").exit_code == 0
+    assert run("diff", prefix, local, "--exact").exit_code == 0
+
+
+def test_rename_between_all_places(bucket, run, tmp_path):
+    wanted = tmp_path / "wanted"
+    assert run("rename", SHARDED, "-o", wanted, "--add-prefix", "x/").exit_code == 0
+    for source, target in [
+        (f"{bucket}/in/model.ckpt-42", f"{bucket}/out/new"),
+        (str(SHARDED), f"{bucket}/out/from-here"),
+        (f"{bucket}/in/model.ckpt-42", str(tmp_path / "to-here")),
+    ]:
+        done = run("rename", source, "-o", target, "--add-prefix", "x/")
+        assert done.exit_code == 0, done.output
+        check(run, target, wanted)
+    assert not [name for name in names(f"{bucket}/out") if "tempstate" in name]
+
+
+def test_rename_leaves_what_is_there_unless_forced(bucket, run):
+    arguments = ("rename", SHARDED, "-o", f"{bucket}/keep/my_test_model-9000", "--add-prefix", "x/")
+    refused = run(*arguments)
+    assert refused.exit_code == 2
+    assert "there is" in refused.stderr
+    assert run(*arguments, "--force").exit_code == 0
+    assert run("ls", f"{bucket}/keep/my_test_model-9000").output.startswith("x/embedding")
+    assert len([name for name in names(f"{bucket}/keep") if name.startswith("my_test_model-9000")]) == 5
+
+
+def test_rename_in_place(bucket, run, tmp_path):
+    wanted = tmp_path / "wanted"
+    assert run("rename", SHARDED, "-o", wanted, "--add-prefix", "x/").exit_code == 0
+    before = names(f"{bucket}/in")
+    done = run("rename", f"{bucket}/in/model.ckpt-42", "--in-place", "--add-prefix", "x/")
+    assert done.exit_code == 0, done.output
+    check(run, f"{bucket}/in/model.ckpt-42", wanted)
+    assert names(f"{bucket}/in") == before
+
+
+def test_link_is_refused(bucket, run):
+    failed = run(
+        "rename", f"{bucket}/in/model.ckpt-42", "-o", f"{bucket}/new", "--link", "--add-prefix", "x/"
+    )
+    assert failed.exit_code == 2
+    assert "there are no links on servers; without --link the shards are copied" in failed.stderr
+    assert not [name for name in names(bucket) if name.startswith("new")]
+
+
+def test_save_and_load(bucket):
+    save_checkpoint(f"{bucket}/saved/model.ckpt-1", {"w": np.arange(6, dtype="f4").reshape(2, 3)})
+    with load_checkpoint(f"{bucket}/saved") as reader:
+        np.testing.assert_array_equal(reader.get_tensor("w"), np.arange(6, dtype="f4").reshape(2, 3))
+
+
+def test_prune_like_on_the_disk(bucket, run, tmp_path):
+    shutil.copytree(FIXTURES / "tutorial-keep", tmp_path / "keep")
+    here = run("prune", tmp_path / "keep", "--keep", "2")
+    there = run("prune", f"{bucket}/keep", "--keep", "2")
+    assert there.exit_code == here.exit_code == 0
+    assert there.output.replace(f"{bucket}/keep", str(tmp_path / "keep")) == here.output
+    assert names(f"{bucket}/keep") == sorted(path.name for path in (tmp_path / "keep").iterdir())
+    assert run("verify", f"{bucket}/keep", "--strict").exit_code == 0
+
+
+def test_prune_deletes_the_index_first(s3, run):
+    upload("s3://bucket/order", FIXTURES / "tutorial-keep")
+    s3.log.clear()
+    assert run("prune", "s3://bucket/order", "--keep", "5").exit_code == 0
+    deleted = [line.rpartition("/")[2] for line in s3.log if line.startswith("DELETE")]
+    assert deleted == [
+        "my_test_model-3000.index", "my_test_model-3000.data-00000-of-00001", "my_test_model-3000.meta",
+    ]  # fmt: skip
+    assert not [line for line in s3.log if ".pruned" in line and line.startswith("PUT")]
+
+
+def test_the_index_is_written_last(s3, run):
+    s3.log.clear()
+    assert run("rename", SHARDED, "-o", "s3://bucket/last/new", "--add-prefix", "x/").exit_code == 0
+    final = [line.split()[1] for line in s3.log if line.startswith("PUT") and "tempstate" not in line]
+    assert final[-1] == "/bucket/last/new.index"
+
+
+def test_an_upload_that_fails_leaves_the_old_checkpoint(s3, run, monkeypatch):
+    monkeypatch.setattr(remote, "_PAUSES", (0.01,) * 4)
+    upload("s3://bucket/old", FIXTURES / "sharded")
+    before = run("show", "s3://bucket/old/model.ckpt-42").output
+    s3.faults = Faults(every=1, only="data-00002-of-00003.tempstate")
+    arguments = ("rename", "s3://bucket/old/model.ckpt-42", "-o", "s3://bucket/old/model.ckpt-42")
+    assert run(*arguments, "--add-prefix", "x/", "--force").exit_code == 2
+    failed = run("rename", SHARDED, "-o", "s3://bucket/old/model.ckpt-42", "--add-prefix", "x/", "--force")
+    assert failed.exit_code == 2
+    s3.calm()
+    assert run("show", "s3://bucket/old/model.ckpt-42").output == before
+    assert run("rename", *failed_again(), "--force").exit_code == 0
+
+
+def failed_again():
+    """The arguments of a rename to a prefix where one has failed before."""
+    return SHARDED, "-o", "s3://bucket/old/model.ckpt-42", "--add-prefix", "x/"
+
+
+@pytest.mark.parametrize("how", ["503", "drop"])
+def test_every_tenth_request_fails(s3, run, monkeypatch, tmp_path, how):
+    monkeypatch.setattr(remote, "_PAUSES", (0.01,) * 4)
+    wanted = tmp_path / "wanted"
+    assert run("rename", SHARDED, "-o", wanted, "--add-prefix", "x/").exit_code == 0
+    upload("s3://bucket/faulty", FIXTURES / "tutorial-keep")
+    s3.faults = Faults(every=10, how=how)
+    target = f"s3://bucket/faulty-{how}/new"
+    done = run("rename", "s3://bucket/fixtures/sharded/model.ckpt-42", "-o", target, "--add-prefix", "x/")
+    assert done.exit_code == 0, done.output
+    check(run, target, wanted)
+    assert run("prune", "s3://bucket/faulty", "--keep", "2").exit_code == 0
+    s3.calm()
+    assert run("verify", "s3://bucket/faulty", "--strict").exit_code == 0
+
+
+def test_values_are_written_to_a_bucket(bucket, run):
+    assert run("show", SHARDED, "-o", f"{bucket}/all.npz").exit_code == 0
+    system, key = fsspec.core.url_to_fs(f"{bucket}/all.npz")
+    with system.open(key) as file, np.load(file) as found:
+        assert "layer0/kernel" in found.files
+
+
+def test_a_listing_that_is_out_of_date_is_looked_at_again(s3, run, monkeypatch):
+    """Somebody else prunes meanwhile: what was listed is looked at again before anything goes."""
+    upload("s3://bucket/stale", FIXTURES / "tutorial-keep")
+    listing, calls = remote.listing, []
+
+    def stale(url):
+        found = listing(url)
+        calls.append(url)
+        if len(calls) == 1:
+            system = fsspec.filesystem("s3")
+            for name in names("s3://bucket/stale"):
+                if "-9000" in name:
+                    system.rm_file(f"bucket/stale/{name}")
+        return found
+
+    monkeypatch.setattr(remote, "listing", stale)
+    assert run("prune", "s3://bucket/stale", "--keep", "2").exit_code == 0
+    left = {name.split(".")[0] for name in names("s3://bucket/stale")}
+    assert left == {"checkpoint", "expected", "my_test_model-8000", "my_test_model-10000"}
