@@ -21,7 +21,9 @@ LAYERS = ("wire", "format", "model", "ops", "cli")
 
 # The modules that touch the file system, and the one that starts processes. Standard input and output
 # belong to `cli`.
-FILES = {"ckptool.wire.files", "ckptool.wire.changes", "ckptool.wire.forks"}
+FILES = {
+    "ckptool.wire.files", "ckptool.wire.changes", "ckptool.wire.remote_changes", "ckptool.wire.forks",
+}  # fmt: skip
 
 MAX_FUNCTION_LINES = 60
 MAX_MODULE_LINES = 400

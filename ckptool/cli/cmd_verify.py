@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +19,9 @@ from ckptool.format.names import printable
 from ckptool.ops.problems import Problem
 from ckptool.ops.verify import VerifiedCheckpoint, VerifyOptions, VerifyResult, verify_targets
 from ckptool.ops.verify_targets import find_targets
+
+if TYPE_CHECKING:
+    from ckptool.ops.verify_tree import TreeSummary
 
 SHOWN_PER_CODE = 20  # problems of one code that a terminal shows for each checkpoint
 
@@ -29,6 +35,13 @@ SHOWN_PER_CODE = 20  # problems of one code that a terminal shows for each check
 @click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Read with N threads, not one each core."
 )
+@click.option("--all", "tree", is_flag=True, help="Look through everything under each DIR.")
+@click.option(
+    "--state",
+    type=click.Path(),
+    metavar="FILE",
+    help="With --all: record what is sound in FILE, and pass by what is recorded and has not changed.",
+)
 @common_options
 def command(
     paths: tuple[str, ...],
@@ -37,6 +50,8 @@ def command(
     strict: bool,
     quiet: bool,
     jobs: int | None,
+    tree: bool,
+    state: str | None,
     output: Output,
 ) -> int:
     """Say what is wrong with checkpoints.
@@ -49,6 +64,7 @@ def command(
     Examples:
         ckptool verify train/model.ckpt-1000
         ckptool verify train/ --quick
+        ckptool verify --all experiments/ --state verified.jsonl
 
     \b
     Exit codes:
@@ -58,16 +74,76 @@ def command(
     """
     if quick and finite:
         raise click.UsageError("--finite reads all values, --quick none: choose one")
+    if state is not None and not tree:
+        raise click.UsageError("--state goes with --all")
+    options = VerifyOptions(quick=quick, finite=finite, jobs=jobs, strict=strict)
+    if tree:
+        return _verify_trees(paths, options, state, None if quiet else output)
     targets = find_targets(paths)
     for location in targets.checkpoints:
         output.detail(f"the {location.format} checkpoint {location.prefix}")
-    options = VerifyOptions(quick=quick, finite=finite, jobs=jobs, strict=strict)
     total = None if quick else targets.bytes
     with progress("verify", total) as advance:
         result = verify_targets(targets, options, advance)
     if not quiet:
         _print(result, output)
     return _exit_code(result)
+
+
+def _verify_trees(
+    paths: Sequence[str], options: VerifyOptions, state: str | None, output: Output | None
+) -> int:
+    """Check whole trees; `output` is None for a quiet run."""
+    from ckptool.ops.verified import Verified
+    from ckptool.ops.verify_tree import TreeCheck
+
+    code = 0
+    found: list[VerifyResult] = []
+    with contextlib.ExitStack() as stack:
+        check = TreeCheck(options, stack.enter_context(Verified(state)) if state is not None else None)
+        check.progress = stack.enter_context(progress("verify", None))
+        for result in itertools.chain.from_iterable(map(check.walk, paths)):
+            code = max(code, _exit_code(result))
+            if output is not None and output.json:
+                found.append(result)
+            elif output is not None:
+                _print_part(result, output)
+    if output is not None:
+        _print_summary(found, check.summary, output)
+    return code
+
+
+def _print_part(result: VerifyResult, output: Output) -> None:
+    """What was found in one directory: of sound checkpoints nothing, there may be thousands."""
+    worth = tuple(checkpoint for checkpoint in result.checkpoints if checkpoint.problems)
+    part = dataclasses.replace(result, checkpoints=worth)
+    if output.terminal:
+        for line, style in _text(part, total=False):
+            output.console().print(printable(line), style=style, soft_wrap=True)
+    else:
+        _print(part, output)
+
+
+def _print_summary(found: Sequence[VerifyResult], summary: TreeSummary, output: Output) -> None:
+    if output.json:
+        fields = {
+            "ok": all(result.ok for result in found),
+            "problems": tuple(problem for result in found for problem in result.problems),
+            "checkpoints": tuple(checkpoint for result in found for checkpoint in result.checkpoints),
+            "summary": summary,
+        }
+        output.document("verify", fields)
+        return
+    passed = f", {summary.skipped:,} passed by" if summary.skipped else ""
+    text = (
+        f"{_plural(summary.checkpoints, 'checkpoint')} in "
+        f"{summary.directories:,} {'directory' if summary.directories == 1 else 'directories'}: "
+        f"{summary.sound:,} sound, {summary.damaged:,} damaged{passed}; {human_bytes(summary.bytes)}"
+    )
+    if output.terminal:
+        output.console().print(text, style="bold", soft_wrap=True)
+    else:
+        output.note(text)
 
 
 def _exit_code(result: VerifyResult) -> int:
@@ -103,7 +179,7 @@ def _print_text(result: VerifyResult, output: Output) -> None:
         console.print(printable(line), style=style, soft_wrap=True)
 
 
-def _text(result: VerifyResult) -> Iterator[tuple[str, str | None]]:
+def _text(result: VerifyResult, *, total: bool = True) -> Iterator[tuple[str, str | None]]:
     """The lines for a terminal, each with a style."""
     if result.problems:
         yield from _problem_lines(result.problems, str)
@@ -111,7 +187,7 @@ def _text(result: VerifyResult) -> Iterator[tuple[str, str | None]]:
         verdict, style = _verdict(checkpoint)
         yield f"{checkpoint.checkpoint}: {verdict}", style
         yield from _problem_lines(checkpoint.problems)
-    if len(result.checkpoints) > 1:
+    if total and len(result.checkpoints) > 1:
         damaged = sum(not checkpoint.ok for checkpoint in result.checkpoints)
         yield f"{len(result.checkpoints)} checkpoints, {damaged} damaged", "bold"
 

@@ -38,7 +38,7 @@ class OutputFile:
     Attributes:
         path: where it was created.
         size: bytes written so far.
-        found: whether something was there before (`claim_output` only).
+        found: whether something was there before (`claim_output`, `open_appending`).
     """
 
     def __init__(self, path: str, fd: int, *, found: bool = False) -> None:
@@ -121,6 +121,14 @@ def claim_output(path: str) -> OutputFile | None:
                     os.ftruncate(fd, 0)
                 return file
             os.unlink(path)
+
+
+def open_appending(path: str) -> OutputFile | None:
+    """A file to whose end is written, made if it is not there; None if another process has it open so."""
+    with refusals(path):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        file = OutputFile(path, fd, found=os.fstat(fd).st_size > 0)
+        return file if _lock(fd) else None
 
 
 def _lock(fd: int) -> bool:

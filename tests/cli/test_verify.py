@@ -159,3 +159,48 @@ def test_numpy_rich_and_protobuf_are_not_loaded(folder: Path) -> None:
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
     assert "ckptool.ops.verify" in loaded
     assert not loaded & {"numpy", "rich", "google.protobuf", "ckptool.model.locate"}
+
+
+def test_all_streams_problems_and_sums_up(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(FIXTURES / "tutorial-w1-w2", tmp_path / name)
+    damage(tmp_path / "two")
+    result = run("verify", "--all", tmp_path)
+    assert result.exit_code == 1
+    (line,) = result.stdout.splitlines()
+    assert line.split("\t")[:3] == [str(tmp_path / "two" / PREFIX), "tensor-checksum", "error"]
+    assert "4 checkpoints in 3 directories: 3 sound, 1 damaged; " in result.stderr
+    assert run("verify", "--all", tmp_path, "-q").output == ""
+
+
+def test_all_on_a_terminal_names_what_has_problems(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(FIXTURES / "tutorial-w1-w2", tmp_path / name)
+    damage(tmp_path / "two")
+    shown = on_terminal("verify", "--all", tmp_path)
+    assert "two/my_test_model-1000: damaged" in shown.replace("\n", "")
+    assert "one/my_test_model-1000" not in shown
+    assert "3 sound, 1 damaged" in shown
+
+
+def test_all_as_json(tmp_path: Path) -> None:
+    shutil.copytree(FIXTURES / "tutorial-w1-w2", tmp_path / "one")
+    record = tmp_path / "record"
+    for skipped in (0, 2):
+        found = json.loads(run("verify", "--all", tmp_path, "--json", "--state", record).stdout)
+        assert found["schema"] == "ckptool.verify/1"
+        assert found["ok"] is True
+        assert found["summary"]["skipped"] == skipped
+        assert len(found["checkpoints"]) == 2 - skipped
+
+
+def test_state_needs_all(folder: Path) -> None:
+    result = run("verify", folder, "--state", folder / "record")
+    assert result.exit_code == 2
+    assert "--state goes with --all" in result.stderr
+
+
+def test_all_without_checkpoints(tmp_path: Path) -> None:
+    result = run("verify", "--all", tmp_path)
+    assert result.exit_code == 1
+    assert "no checkpoint under this directory" in result.stderr

@@ -1,0 +1,194 @@
+"""`verify --all`: whole trees, and what is remembered of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ckptool import save_checkpoint
+from ckptool.errors import NoCheckpointError, RequestError, UnsupportedError
+from ckptool.ops.verified import Verified
+from ckptool.ops.verify import VerifyOptions
+from ckptool.ops.verify_tree import TreeCheck
+
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
+PLAIN = VerifyOptions()
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Five checkpoints in three directories, at two depths."""
+    root = tmp_path / "tree"
+    for place, step in [("a", 1), ("a", 2), ("a/deeper", 1), ("b/c", 1), ("b/c", 2)]:
+        (root / place).mkdir(parents=True, exist_ok=True)
+        save_checkpoint(root / place / f"model.ckpt-{step}", {"w": np.full([4], step, "f4")})
+    return root
+
+
+def damage(prefix):
+    path = Path(f"{prefix}.data-00000-of-00001")
+    data = bytearray(path.read_bytes())
+    data[3] ^= 0x10
+    path.write_bytes(bytes(data))
+
+
+def look(root, record=None, options=PLAIN):
+    """(what was found, the summary) of a walk."""
+    if record is None:
+        check = TreeCheck(options)
+        return list(check.walk(root)), check.summary
+    with Verified(record) as verified:
+        check = TreeCheck(options, verified)
+        return list(check.walk(root)), check.summary
+
+
+def prefixes(found, root):
+    return [os.path.relpath(c.checkpoint, root) for result in found for c in result.checkpoints]
+
+
+def test_every_directory_in_order(tree):
+    found, summary = look(tree)
+    assert prefixes(found, tree) == [
+        "a/model.ckpt-1", "a/model.ckpt-2", "a/deeper/model.ckpt-1", "b/c/model.ckpt-1", "b/c/model.ckpt-2",
+    ]  # fmt: skip
+    assert (summary.directories, summary.checkpoints, summary.sound, summary.damaged) == (5, 5, 5, 0)
+    assert summary.bytes == 5 * 16
+
+
+def test_damage_does_not_end_it(tree):
+    damage(tree / "a" / "model.ckpt-2")
+    (tree / "b" / "c" / "model.ckpt-1.index").write_bytes(b"no table at all, but long enough to be looked into")
+    found, summary = look(tree)
+    assert summary.damaged == 2
+    assert [c.ok for result in found for c in result.checkpoints] == [True, False, True, False, True]
+
+
+def test_a_directory_that_goes_away_is_a_problem(tree, monkeypatch):
+    walk = TreeCheck(PLAIN).walk(tree)
+    next(walk)
+    shutil.rmtree(tree / "b")
+    rest = list(walk)
+    assert [problem.code for result in rest for problem in result.problems] == ["unreadable"]
+
+
+def test_links_to_directories_are_not_followed(tree):
+    (tree / "a" / "again").symlink_to(tree)
+    assert look(tree)[1].checkpoints == 5
+
+
+def test_variables_of_a_saved_model_count_once(tmp_path):
+    shutil.copytree(FIXTURES / "saved-model", tmp_path / "s", ignore=shutil.ignore_patterns("*.json"))
+    assert look(tmp_path)[1].checkpoints == 1
+
+
+def test_parts_of_an_unfinished_save_are_told_of_once(tree):
+    (tree / "a" / "model.ckpt-3_temp").mkdir()
+    (tree / "a" / "model.ckpt-3_temp" / "part-00000-of-00001.data-00000-of-00001").write_bytes(b"x")
+    found, _ = look(tree)
+    assert len([problem for result in found for problem in result.problems]) == 1
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(NoCheckpointError):
+        look(tmp_path)
+    with pytest.raises(RequestError, match="no such directory"):
+        look(tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RequestError, match="is no directory"):
+        look(tmp_path / "file")
+
+
+def test_what_is_sound_is_passed_by(tree, tmp_path):
+    record = tmp_path / "record"
+    damage(tree / "a" / "model.ckpt-2")
+    assert look(tree, record)[1].skipped == 0
+    found, summary = look(tree, record)
+    assert summary.skipped == 4
+    assert prefixes(found, tree) == ["a/model.ckpt-2"]
+    assert (summary.checkpoints, summary.damaged) == (5, 1)
+
+
+def test_what_has_changed_is_looked_at_again(tree, tmp_path):
+    record = tmp_path / "record"
+    look(tree, record)
+    damage(tree / "b" / "c" / "model.ckpt-1")
+    found, summary = look(tree, record)
+    assert prefixes(found, tree) == ["b/c/model.ckpt-1"]
+    assert (summary.skipped, summary.damaged) == (4, 1)
+
+
+def test_a_closer_look_is_another_look(tree, tmp_path):
+    record = tmp_path / "record"
+    look(tree, record, VerifyOptions(quick=True))
+    assert look(tree, record)[1].skipped == 0
+    assert look(tree, record, VerifyOptions(quick=True))[1].skipped == 5
+    assert look(tree, record, VerifyOptions(finite=True))[1].skipped == 0
+    assert look(tree, record)[1].skipped == 5
+
+
+def test_a_record_holds_wherever_it_is_named_from(tree, tmp_path, monkeypatch):
+    look(tree, tmp_path / "record")
+    monkeypatch.chdir(tree)
+    assert look(".", tmp_path / "record")[1].skipped == 5
+
+
+def test_a_line_cut_off_is_one_checkpoint(tree, tmp_path):
+    record = tmp_path / "record"
+    look(tree, record)
+    record.write_bytes(record.read_bytes()[:-7])
+    assert look(tree, record)[1].skipped == 4
+    assert look(tree, record)[1].skipped == 5
+
+
+@pytest.mark.parametrize("content", [b"precious\n", b"{}\n", b"\x00\xff", b"[1]\n"])
+def test_other_files_are_left_alone(tree, tmp_path, content):
+    other = tmp_path / "other"
+    other.write_bytes(content)
+    with pytest.raises(RequestError, match="left alone"):
+        look(tree, other)
+    assert other.read_bytes() == content
+
+
+def test_an_empty_file_is_begun(tree, tmp_path):
+    (tmp_path / "record").touch()
+    look(tree, tmp_path / "record")
+    assert look(tree, tmp_path / "record")[1].skipped == 5
+
+
+def test_one_run_at_a_time(tree, tmp_path):
+    with Verified(tmp_path / "record"), pytest.raises(RequestError, match="another process"):
+        Verified(tmp_path / "record")
+
+
+def test_no_record_in_a_bucket():
+    with pytest.raises(UnsupportedError, match="give a local file"):
+        Verified("s3://bucket/record")
+
+
+def test_killed_and_resumed(tmp_path):
+    root, record = tmp_path / "many", tmp_path / "record"
+    for number in range(200):
+        place = root / f"run-{number // 20:02}"
+        place.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(place / f"model.ckpt-{number}", {"w": np.arange(1000, dtype="f4")})
+    command = [sys.executable, "-m", "ckptool", "verify", "--all", str(root), "--state", str(record), "--json"]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while running.poll() is None and (not record.exists() or record.read_bytes().count(b"\n") < 20):
+        time.sleep(0.001)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    recorded = record.read_bytes().count(b"\n") - 1
+    done = subprocess.run(command, capture_output=True, check=True)
+    summary = json.loads(done.stdout)["summary"]
+    assert summary["checkpoints"] == 200
+    assert summary["skipped"] == recorded > 0
+    assert summary["sound"] == 200 - recorded
