@@ -66,7 +66,7 @@ def test_every_directory_in_order(tree):
 
 def test_damage_does_not_end_it(tree):
     damage(tree / "a" / "model.ckpt-2")
-    (tree / "b" / "c" / "model.ckpt-1.index").write_bytes(b"no table at all, but long enough to be looked into")
+    (tree / "b" / "c" / "model.ckpt-1.index").write_bytes(b"no table at all, but long enough to look into")
     found, summary = look(tree)
     assert summary.damaged == 2
     assert [c.ok for result in found for c in result.checkpoints] == [True, False, True, False, True]
@@ -180,7 +180,17 @@ def test_killed_and_resumed(tmp_path):
         place = root / f"run-{number // 20:02}"
         place.mkdir(parents=True, exist_ok=True)
         save_checkpoint(place / f"model.ckpt-{number}", {"w": np.arange(1000, dtype="f4")})
-    command = [sys.executable, "-m", "ckptool", "verify", "--all", str(root), "--state", str(record), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "ckptool",
+        "verify",
+        "--all",
+        str(root),
+        "--state",
+        str(record),
+        "--json",
+    ]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while running.poll() is None and (not record.exists() or record.read_bytes().count(b"\n") < 20):
         time.sleep(0.001)
