@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 import click
 
 from ckptool.cli.diff_view import document, lines, names, print_stat, print_table
-from ckptool.cli.options import TensorName, checkpoint_argument, common_options, selection_options
+from ckptool.cli.options import (
+    TensorName,
+    checkpoint_argument,
+    common_options,
+    dask_option,
+    executor_at,
+    selection_options,
+)
 from ckptool.cli.output import Output
 from ckptool.cli.progress import progress
 from ckptool.cli.resolve import open_checkpoint
@@ -95,6 +102,7 @@ def _alignment_options(callback: Callback) -> Callback:
 @click.option("--names-only", is_flag=True, help="Print only the names of tensors that differ.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing, stop at the first difference.")
 @click.option("--max-diffs", type=click.IntRange(min=0), metavar="N", help="List N elements of each tensor.")
+@dask_option
 @common_options
 def command(
     a: str,
@@ -109,6 +117,7 @@ def command(
     names_only: bool,
     quiet: bool,
     max_diffs: int | None,
+    dask_address: str | None,
     output: Output,
 ) -> int:
     """Tell what changed between two checkpoints, A and B.
@@ -140,13 +149,14 @@ def command(
         reader_b, rest = stack.enter_context(open_checkpoint(b, output, rest))
         readers = reader_a, reader_b
         plan = plan_diff(readers, Scope(rest, regex, exclude, alignment, ignore_slots), rules)
+        executor = stack.enter_context(executor_at(dask_address))
         advance = stack.enter_context(progress("comparing", plan.bytes))
         if quiet:
-            verdict = quick_verdict(readers, plan, rules, advance)
+            verdict = quick_verdict(readers, plan, rules, advance, executor)
             return _exit_code(verdict.equal, verdict.failed, output)
         strings = _STRINGS_SHOWN if max_diffs is None else max_diffs
         wanted = Wanted(not names_only, max_diffs or 0, strings)
-        diff = diff_values(readers, plan, rules, wanted, advance)
+        diff = diff_values(readers, plan, rules, wanted, advance, executor)
     if diff.hint is not None:
         _give_hint(diff.hint, output)
     if names_only:

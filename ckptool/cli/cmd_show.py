@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ckptool.cli.options import TensorName, checkpoint_argument, common_options, selection_options
+from ckptool.cli.options import (
+    TensorName,
+    checkpoint_argument,
+    common_options,
+    dask_option,
+    executor_at,
+    selection_options,
+)
 from ckptool.cli.output import Output
 from ckptool.cli.progress import Advance, progress
 from ckptool.cli.resolve import open_checkpoint
@@ -110,6 +117,7 @@ class _Job:
 )
 @click.option("--stats", is_flag=True, help="Show statistics and a histogram instead of the values.")
 @click.option("--no-verify", is_flag=True, help="Read only what is needed, and do not compare checksums.")
+@dask_option
 @common_options
 def command(
     checkpoint: str,
@@ -124,6 +132,7 @@ def command(
     target: str | None,
     stats: bool,
     no_verify: bool,
+    dask_address: str | None,
     output: Output,
 ) -> None:
     """Print the values of tensors, all of them if none is named.
@@ -150,6 +159,8 @@ def command(
     chosen = _choose_format(format_, target, output)
     if stats and (chosen not in ("text", "json") or target is not None):
         raise RequestError("--stats is printed as text or with --json, not written to other files")
+    if dask_address is not None and not stats:
+        raise RequestError("--dask goes with --stats")
     if chosen in ("npy", "raw") and target is None and output.terminal:
         raise RequestError(
             f"{chosen} is no text for a terminal", remedy="write it to a file with -o, or to a pipe"
@@ -160,7 +171,7 @@ def command(
         if job.verify and not all(map(job.checks, wanted)):
             output.note("slices of tensors on a server are read without checking their checksums")
         if stats:
-            _print_stats(job, as_json=chosen == "json")
+            _print_stats(job, dask_address, as_json=chosen == "json")
         elif chosen == "json":
             _write_json(job)
         elif chosen == "text":
@@ -296,7 +307,7 @@ def _write_pieces(job: _Job, pieces: Iterator[bytes | memoryview]) -> None:
             advance(len(piece))
 
 
-def _print_stats(job: _Job, *, as_json: bool) -> None:
+def _print_stats(job: _Job, dask_address: str | None, *, as_json: bool) -> None:
     from ckptool.cli import stats_view
     from ckptool.ops.stats import bytes_to_read, tensor_stats
 
@@ -304,8 +315,10 @@ def _print_stats(job: _Job, *, as_json: bool) -> None:
     if output.terminal and not as_json:
         bins = stats_view.SHEET_BINS if len(job.wanted) == 1 else stats_view.TABLE_BINS
     total = bytes_to_read(job.wanted, with_histogram=bins is not None)
-    with progress("reading", total) as advance:
-        found = tensor_stats(job.reader, job.wanted, bins=bins, verify=job.verify, advance=advance)
+    with executor_at(dask_address) as executor, progress("reading", total) as advance:
+        found = tensor_stats(
+            job.reader, job.wanted, bins=bins, verify=job.verify, advance=advance, executor=executor
+        )
     if as_json:
         tensors = [{"name": o.name, "dtype": o.dtype, "shape": o.shape, "stats": o.stats} for o in found]
         output.document("show", {"checkpoint": job.reader.prefix, "tensors": tensors})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ckptool.cli.options import common_options
+from ckptool.cli.options import common_options, dask_option, executor_at
 from ckptool.cli.output import Output, field_text, human_bytes
 from ckptool.cli.progress import progress
 from ckptool.format.filenames import last_component
@@ -42,6 +42,7 @@ SHOWN_PER_CODE = 20  # problems of one code that a terminal shows for each check
     metavar="FILE",
     help="With --all: record what is sound in FILE, and pass by what is recorded and has not changed.",
 )
+@dask_option
 @common_options
 def command(
     paths: tuple[str, ...],
@@ -52,6 +53,7 @@ def command(
     jobs: int | None,
     tree: bool,
     state: str | None,
+    dask_address: str | None,
     output: Output,
 ) -> int:
     """Say what is wrong with checkpoints.
@@ -76,16 +78,23 @@ def command(
         raise click.UsageError("--finite reads all values, --quick none: choose one")
     if state is not None and not tree:
         raise click.UsageError("--state goes with --all")
-    options = VerifyOptions(quick=quick, finite=finite, jobs=jobs, strict=strict)
-    if tree:
-        return _verify_trees(paths, options, state, None if quiet else output)
+    with executor_at(dask_address) as executor:
+        options = VerifyOptions(quick, finite, jobs, strict, executor)
+        if tree:
+            return _verify_trees(paths, options, state, None if quiet else output)
+        return _verify_paths(paths, options, None if quiet else output)
+
+
+def _verify_paths(paths: Sequence[str], options: VerifyOptions, output: Output | None) -> int:
+    """Check checkpoints and directories; `output` is None for a quiet run."""
     targets = find_targets(paths)
     for location in targets.checkpoints:
-        output.detail(f"the {location.format} checkpoint {location.prefix}")
-    total = None if quick else targets.bytes
+        if output is not None:
+            output.detail(f"the {location.format} checkpoint {location.prefix}")
+    total = None if options.quick else targets.bytes
     with progress("verify", total) as advance:
         result = verify_targets(targets, options, advance)
-    if not quiet:
+    if output is not None:
         _print(result, output)
     return _exit_code(result)
 

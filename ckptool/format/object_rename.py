@@ -60,7 +60,9 @@ def rename_objects(
         changed = True
     if labels is not None:
         labels.apply(graph)
-    return RenamedObjects(graph.SerializeToString() if changed else data, labels is not None)
+    return RenamedObjects(
+        graph.SerializeToString(deterministic=True) if changed else data, labels is not None
+    )
 
 
 def _check_key(old: str, new: str) -> None:

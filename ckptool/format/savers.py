@@ -34,7 +34,7 @@ def rename_in_savers(data: bytes, names: Mapping[bytes, bytes], *, to_v2: bool =
     changed = _rename(graph.graph_def, names)
     if to_v2:
         changed = _Conversion(graph).run() or changed
-    return graph.SerializeToString() if changed else None
+    return graph.SerializeToString(deterministic=True) if changed else None
 
 
 def _rename(graph: GraphDef, names: Mapping[bytes, bytes]) -> bool:
@@ -133,7 +133,7 @@ class _Conversion:
             for number, data in enumerate(savers):
                 saver = SaverDef.FromString(data)
                 saver.version = SaverDef.V2
-                savers[number] = saver.SerializeToString()
+                savers[number] = saver.SerializeToString(deterministic=True)
 
 
 def _list_shape(size: int) -> TensorShapeProto:

@@ -56,6 +56,7 @@ class SavedSlices:
     def __init__(self, prefix: str, paths: Sequence[str]) -> None:
         """`paths`: all its files, in shard order. CorruptionError, UnsupportedError if one is unusable."""
         self.prefix = prefix
+        self.paths = tuple(paths)
         self._files: list[InputFile] = []
         self._tables: list[Table] = []
         found: dict[bytes, SavedTensor] = {}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ckptool.format.arrays import Array
 from ckptool.model.reader import CheckpointReader
@@ -14,6 +15,9 @@ from ckptool.ops.parallel import map_in_order
 from ckptool.ops.show import Wanted
 from ckptool.ops.stream import BLOCK, stream_values
 from ckptool.wire.checksum import combine
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 Result = TypeVar("Result")
 
@@ -31,7 +35,6 @@ class _Stretch:
 
 @dataclass(frozen=True)
 class _Done(Generic[Result]):
-    stretch: _Stretch
     results: list[Result]
     crc: int = 0
 
@@ -44,18 +47,20 @@ def each_block(
     verify: bool = True,
     jobs: int | None = None,
     advance: Callable[[int], None] | None = None,
+    executor: Executor | None = None,
 ) -> Iterator[tuple[int, Result]]:
     """`function` of the position in `wanted` and of each block of elements, with that position.
 
     Blocks are one-dimensional; those of one tensor come one after the other, in whatever
-    order they are stored. `function` is called in several threads at once. A checksum that does not
-    match is raised after the last block of its part. `advance` gets the bytes gone through.
+    order they are stored. `function` is called in several threads at once, or by the
+    workers of `executor`, for which it has to be one that can be pickled. A checksum that
+    does not match is raised after the last block of its part. `advance` gets the bytes
+    gone through.
     """
     crc = 0
     work = partial(_work, reader, function, verify)
-    for batch in map_in_order(work, _batches(reader, wanted), jobs):
-        for done in batch:
-            stretch = done.stretch
+    for batch, results in _spread(work, _batches(reader, wanted), jobs, executor):
+        for stretch, done in zip(batch, results, strict=True):
             yield from ((stretch.number, result) for result in done.results)
             size = (stretch.stop - stretch.start) * stretch.wanted.dtype.size
             if stretch.part is not None:
@@ -66,6 +71,30 @@ def each_block(
                 advance(size)
 
 
+def _spread(
+    work: Callable[[list[_Stretch]], list[_Done[Result]]],
+    batches: Iterator[list[_Stretch]],
+    jobs: int | None,
+    executor: Executor | None,
+) -> Iterator[tuple[list[_Stretch], list[_Done[Result]]]]:
+    """Each batch with what came of it."""
+    given: deque[list[_Stretch]] = deque()
+
+    def remembered() -> Iterator[list[_Stretch]]:
+        for batch in batches:
+            given.append(batch)
+            yield batch
+
+    if executor is None:
+        found = map_in_order(work, remembered(), jobs)
+    else:
+        from ckptool.ops.executors import map_in_executor
+
+        found = map_in_executor(executor, work, remembered())
+    for done in found:
+        yield given.popleft(), done
+
+
 def _work(
     reader: CheckpointReader, function: Callable[[int, Array], Result], verify: bool, batch: list[_Stretch]
 ) -> list[_Done[Result]]:
@@ -73,10 +102,10 @@ def _work(
     for stretch in batch:
         if stretch.part is None:
             blocks = stream_values(reader, stretch.wanted, verify=verify)
-            done.append(_Done(stretch, [function(stretch.number, block) for block in blocks]))
+            done.append(_Done([function(stretch.number, block) for block in blocks]))
         else:
             block, crc = stretch.part.scan(stretch.start, stretch.stop)
-            done.append(_Done(stretch, [function(stretch.number, block)], crc))
+            done.append(_Done([function(stretch.number, block)], crc))
     return done
 
 

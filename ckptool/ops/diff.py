@@ -19,6 +19,8 @@ from ckptool.ops.tally import Tally
 from ckptool.wire.files import StrPath
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from ckptool.ops.diff_values import Outcome
     from ckptool.ops.stretch import SideError as Fault
 
@@ -123,13 +125,15 @@ def diff_checkpoints(
     renames: Mapping[str, str] | None = None,
     ignore_slots: bool = False,
     max_diffs: int = 0,
+    executor: Executor | None = None,
 ) -> Diff:
     """The differences between two checkpoints, named in any form that the command line takes.
 
     `patterns` choose names of either side. Elements differ if not |a-b| <= atol + rtol*|b|;
     equal infinities are equal, and so are NaN unless `nan_differs`. With `exact` everything
     is read and compared bit for bit. `renames` are names in A with their names in B.
-    `max_diffs` elements are listed of each tensor.
+    `max_diffs` elements are listed of each tensor. Values are compared on all cores, or by
+    the workers of `executor`.
 
     Raises:
         NotFoundError: there is no such checkpoint, or a pattern matches nothing.
@@ -146,7 +150,11 @@ def diff_checkpoints(
     with load_checkpoint(a) as reader_a, load_checkpoint(b) as reader_b:
         readers = reader_a, reader_b
         return diff_values(
-            readers, plan_diff(readers, scope, rules), rules, Wanted(True, max_diffs, max_diffs)
+            readers,
+            plan_diff(readers, scope, rules),
+            rules,
+            Wanted(True, max_diffs, max_diffs),
+            executor=executor,
         )
 
 
@@ -156,13 +164,14 @@ def diff_values(
     rules: Rules,
     wanted: Wanted | None = None,
     advance: Advance | None = None,
+    executor: Executor | None = None,
 ) -> Diff:
     """The differences, values read where the plan leaves it to them; numbers that are not wanted are None."""
     wanted = wanted or Wanted()
     changed = [_mismatch(pair) for pair in plan.mismatched]
     failed: list[Failure] = []
     unchanged = plan.equal
-    for outcome in _compared(readers, plan.unread, rules, wanted, advance):
+    for outcome in _compared(readers, plan.unread, rules, wanted, advance, executor):
         pair = outcome.pair
         if outcome.faults:
             failed += [_failure(pair, fault) for fault in outcome.faults]
@@ -191,13 +200,14 @@ def _compared(
     rules: Rules,
     wanted: Wanted,
     advance: Advance | None,
+    executor: Executor | None,
 ) -> Iterator[Outcome]:
     """What the values of the pairs say; NumPy is loaded only if there are any."""
     if not pairs:
         return
     from ckptool.ops.diff_values import compare_pairs
 
-    yield from compare_pairs(readers, pairs, rules, wanted, advance)
+    yield from compare_pairs(readers, pairs, rules, wanted, advance, executor)
 
 
 def _kinds(pair: Pair) -> tuple[TensorKind, TensorKind]:
@@ -251,7 +261,13 @@ class Verdict(NamedTuple):
     failed: tuple[Failure, ...] = ()
 
 
-def quick_verdict(readers: Readers, plan: Plan, rules: Rules, advance: Advance | None = None) -> Verdict:
+def quick_verdict(
+    readers: Readers,
+    plan: Plan,
+    rules: Rules,
+    advance: Advance | None = None,
+    executor: Executor | None = None,
+) -> Verdict:
     """Whether there is any difference; looks no further once the answer is known.
 
     Of a tensor that decides it, all bytes are read and compared with their checksum.
@@ -265,7 +281,7 @@ def quick_verdict(readers: Readers, plan: Plan, rules: Rules, advance: Advance |
             return Verdict(False)
     if pairs and _differs_without_numpy(readers, pairs[0], rules):
         return Verdict(False)
-    for outcome in _compared(readers, pairs, rules, Wanted(statistics=False), advance):
+    for outcome in _compared(readers, pairs, rules, Wanted(statistics=False), advance, executor):
         if outcome.faults:
             return Verdict(None, tuple(_failure(outcome.pair, fault) for fault in outcome.faults))
         if outcome.tally.count:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckptool.errors import CheckpointError
 from ckptool.ops.diff_plan import Advance, Pair, Readers, Wanted
@@ -21,6 +22,9 @@ from ckptool.ops.stretch import (
     stretches,
 )
 from ckptool.ops.tally import Tally
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 # Bytes of differing tensors for which processes are worth starting.
 _WORTH_PROCESSES = 1 << 26
@@ -45,12 +49,20 @@ class _Work(NamedTuple):
 
 
 def compare_pairs(
-    readers: Readers, pairs: Sequence[Pair], rules: Rules, wanted: Wanted, advance: Advance | None = None
+    readers: Readers,
+    pairs: Sequence[Pair],
+    rules: Rules,
+    wanted: Wanted,
+    advance: Advance | None = None,
+    executor: Executor | None = None,
 ) -> Iterator[Outcome]:
-    """The outcome for each pair, in their order. What cannot be read is an outcome, not an error."""
+    """The outcome for each pair, in their order. What cannot be read is an outcome, not an error.
+
+    Stretches of tensors are compared on all cores, or by the workers of `executor`.
+    """
     broken: set[int] = set()
     outcome, parts = Outcome(pairs[0]), list[tuple[Stretch, Found]]()
-    for work, found in _spread(_work(readers, pairs, rules, wanted, broken), pairs, wanted):
+    for work, found in _spread(_work(readers, pairs, rules, wanted, broken), pairs, wanted, executor):
         if isinstance(found, Found) and work.stretch is not None:
             parts.append((work.stretch, found))
             outcome.tally.merge(found.tally, wanted.samples(outcome.pair.a.dtype))
@@ -93,12 +105,16 @@ def _work(
 
 
 def _spread(
-    work: Iterator[_Work], pairs: Sequence[Pair], wanted: Wanted
+    work: Iterator[_Work], pairs: Sequence[Pair], wanted: Wanted, executor: Executor | None
 ) -> Iterator[tuple[_Work, Found | SideError | None]]:
     """Each piece of work with what was found."""
     much = sum(pair.bytes for pair in pairs) >= _WORTH_PROCESSES
     # Without statistics the first difference ends the work on a tensor: what is read ahead is lost.
     spread = map_in_processes if much and wanted.statistics else map_in_order
+    if executor is not None:
+        from ckptool.ops.executors import map_in_executor
+
+        spread = partial(map_in_executor, executor)
     given: deque[_Work] = deque()
 
     def remembered() -> Iterator[_Work]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ckptool.format.arrays import Array
 from ckptool.format.dtypes import DType
@@ -13,6 +15,9 @@ from ckptool.ops.blocks import each_block
 from ckptool.ops.histogram import Bins, Histogram, count_in_bins, make_bins
 from ckptool.ops.moments import Moments, moments_of
 from ckptool.ops.show import Wanted
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +61,23 @@ def tensor_stats(
     verify: bool = True,
     jobs: int | None = None,
     advance: Callable[[int], None] | None = None,
+    executor: Executor | None = None,
 ) -> list[TensorStats]:
     """The statistics of each, with a histogram of at most `bins` bins if that is given.
 
     Values are compared with their checksums unless `verify` is false; CorruptionError for
     one that does not match. A histogram takes a second pass over the values: its bins lie
     between the smallest and the largest, and are to be exact. `advance` gets the bytes
-    gone through, see `bytes_to_read`.
+    gone through, see `bytes_to_read`. `jobs` threads do the work, or the workers of `executor`.
     """
     numbers = [one for one in wanted if one.dtype.size]
-    moments = _moments(reader, numbers, verify, jobs, advance)
+    through = partial(each_block, reader, jobs=jobs, advance=advance, executor=executor)
+    moments = _moments(through(numbers, _measure, verify=verify), len(numbers))
     plans = [None if bins is None else make_bins(one, bins) for one in moments]
-    histograms = _histograms(reader, numbers, plans, jobs, advance)
+    drawn = [(one, plan) for one, plan in zip(numbers, plans, strict=True) if plan is not None]
+    count = partial(_count, [plan for _, plan in drawn])
+    # The checksums have been compared by now.
+    histograms = _histograms(through([one for one, _ in drawn], count, verify=False), plans)
     results = iter(zip(moments, histograms, strict=True))
     found = []
     for one in wanted:
@@ -84,41 +94,30 @@ def bytes_to_read(wanted: Sequence[Wanted], *, with_histogram: bool) -> int:
     return sum(one.elements * one.dtype.size for one in wanted) * (2 if with_histogram else 1)
 
 
-def _moments(
-    reader: CheckpointReader,
-    wanted: Sequence[Wanted],
-    verify: bool,
-    jobs: int | None,
-    advance: Callable[[int], None] | None,
-) -> list[Moments]:
-    found: list[Moments | None] = [None] * len(wanted)
+def _measure(_number: int, block: Array) -> Moments:
+    return moments_of(block)
 
-    def measure(_number: int, block: Array) -> Moments:
-        return moments_of(block)
 
-    for number, moments in each_block(reader, wanted, measure, verify=verify, jobs=jobs, advance=advance):
+def _moments(blocks: Iterator[tuple[int, Moments]], count: int) -> list[Moments]:
+    """What the blocks of each tensor come to, in their order."""
+    found: list[Moments | None] = [None] * count
+    for number, moments in blocks:
         before = found[number]
         found[number] = moments if before is None else before + moments
     return [moments or Moments() for moments in found]
 
 
+def _count(plans: Sequence[Bins], number: int, block: Array) -> list[int]:
+    counts: list[int] = count_in_bins(block, plans[number]).tolist()
+    return counts
+
+
 def _histograms(
-    reader: CheckpointReader,
-    wanted: Sequence[Wanted],
-    plans: Sequence[Bins | None],
-    jobs: int | None,
-    advance: Callable[[int], None] | None,
+    blocks: Iterator[tuple[int, list[int]]], plans: Sequence[Bins | None]
 ) -> Iterator[Histogram | None]:
-    drawn = [(one, plan) for one, plan in zip(wanted, plans, strict=True) if plan is not None]
-    totals = [[0] * plan.count for _, plan in drawn]
-
-    def count(number: int, block: Array) -> list[int]:
-        counts: list[int] = count_in_bins(block, drawn[number][1]).tolist()
-        return counts
-
-    # The checksums have been compared by now.
-    queue = [one for one, _ in drawn]
-    for number, counts in each_block(reader, queue, count, verify=False, jobs=jobs, advance=advance):
+    """The histogram for each plan; `blocks` are numbered by those that there are."""
+    totals = [[0] * plan.count for plan in plans if plan is not None]
+    for number, counts in blocks:
         totals[number] = [a + b for a, b in zip(totals[number], counts, strict=True)]
     finished = iter(totals)
     for plan in plans:

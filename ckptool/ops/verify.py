@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ckptool.errors import CheckpointError, CorruptionError
 from ckptool.format.dtypes import DType
@@ -20,6 +21,9 @@ from ckptool.ops.verify_shards import Shard, ShardCheck
 from ckptool.ops.verify_slices import Stored, stored_parts
 from ckptool.ops.verify_targets import Targets, find_targets
 from ckptool.wire.files import StrPath, file_size, open_input
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 Progress = Callable[[int], None]
 
@@ -61,12 +65,14 @@ class VerifyOptions:
         finite: NaN and infinities are problems too.
         jobs: how many workers read; None for one each core.
         strict: warnings make a checkpoint unsound.
+        executor: reads instead of threads, on other machines perhaps (V2).
     """
 
     quick: bool = False
     finite: bool = False
     jobs: int | None = None
     strict: bool = False
+    executor: Executor | None = None
 
 
 def verify_checkpoint(
@@ -77,17 +83,18 @@ def verify_checkpoint(
     jobs: int | None = None,
     strict: bool = False,
     progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> VerifyResult:
     """Check a checkpoint, or every checkpoint in a directory together with its state file and leftovers.
 
     Damage of any kind is in the result. `progress` is called with the bytes read since the
-    last call.
+    last call. Shards are read in ranges by `jobs` threads, or by the workers of `executor`.
 
     Raises:
         NotFoundError, RequestError: nothing is at `path`, or nothing that could be a checkpoint.
         FileError: a directory cannot be read. What else cannot be is a problem `unreadable`.
     """
-    options = VerifyOptions(quick=quick, finite=finite, jobs=jobs, strict=strict)
+    options = VerifyOptions(quick=quick, finite=finite, jobs=jobs, strict=strict, executor=executor)
     return verify_targets(find_targets([path]), options, progress)
 
 
@@ -175,6 +182,7 @@ def _verify_v2(
             finite=options.finite,
             jobs=options.jobs,
             progress=progress,
+            executor=options.executor,
         )
     tensors = _summary(contents, parts)
     if not options.quick:

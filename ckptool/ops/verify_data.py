@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ckptool.errors import CheckpointError, CorruptionError, FileError
 from ckptool.format.dtypes import DType
@@ -16,6 +17,9 @@ from ckptool.ops.verify_shards import Shard, of_part
 from ckptool.ops.verify_slices import Stored
 from ckptool.wire.checksum import combine
 from ckptool.wire.files import open_input
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 # How much a worker reads for one task: enough to make the rest cheap, little enough to share out evenly.
 RANGE_SIZE = 16 << 20
@@ -64,12 +68,16 @@ def check_data(
     finite: bool,
     jobs: int | None,
     progress: Progress,
+    executor: Executor | None = None,
 ) -> None:
-    """Compare the checksum of every tensor; `progress` is called with the bytes read since the last time."""
+    """Compare the checksum of every tensor; `progress` is called with the bytes read since the last time.
+
+    Ranges of bytes are read by `jobs` threads, or by the workers of `executor`.
+    """
     for shard in shards:
         check = _ShardData(shard, report, big_endian=big_endian, finite=finite)
         try:
-            check.run(jobs, progress)
+            check.run(jobs, progress, executor)
         except FileError as exc:
             report.add_error("unreadable", exc)
         except CorruptionError as exc:
@@ -86,13 +94,14 @@ class _ShardData:
         self._finite = finite
         self._damaged: list[_Damaged] = []
 
-    def run(self, jobs: int | None, progress: Progress) -> None:
+    def run(self, jobs: int | None, progress: Progress, executor: Executor | None) -> None:
+        """Read everything; what is wrong goes into the report."""
         parts = self._affordable()
         numbers = [part for part in parts if part.entry.dtype not in _OPAQUE]
         opaque = [part for part in parts if part.entry.dtype in _OPAQUE]
         tasks = self._ranges(numbers)
         sums: dict[int, _Sum] = defaultdict(_Sum)
-        for task, results in map_in_order(_with_task, tasks, jobs):
+        for task, results in _spread(tasks, jobs, executor):
             for piece, result in zip(task.pieces, results, strict=True):
                 sums[piece.owner].add(piece.size, result)
             progress(sum(piece.size for piece in task.pieces))
@@ -213,6 +222,25 @@ class _ShardData:
                 "tensor-checksum", fault, tensor=damaged.part.name, file=self._shard.path,
                 offset=entry.offset, size=entry.size, damage=kind,
             )  # fmt: skip
+
+
+def _spread(
+    tasks: Iterator[Range], jobs: int | None, executor: Executor | None
+) -> Iterator[tuple[Range, list[PieceSum]]]:
+    """Each task with what was found, in their order."""
+    if executor is None:
+        yield from map_in_order(_with_task, tasks, jobs)
+        return
+    from ckptool.ops.executors import absolute_path, map_in_executor
+
+    spelled: dict[str, str] = {}
+
+    def everywhere() -> Iterator[Range]:
+        for task in tasks:
+            spelled[absolute_path(task.path)] = task.path
+            yield task._replace(path=absolute_path(task.path))
+
+    yield from map_in_executor(executor, _with_task, everywhere(), spelled=spelled)
 
 
 def _with_task(task: Range) -> tuple[Range, list[PieceSum]]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from moto.server import ThreadedMotoServer
 
-from ckptool.cli import commands
+from tests.cli import runner
 from tests.remote.servers import FileServer, Proxy
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
@@ -73,10 +73,7 @@ def memory() -> Iterator[str]:
     fsspec.filesystem("memory").store.clear()
 
 
-Run = Callable[..., Result]
-
-
 @pytest.fixture
-def run() -> Run:
+def run() -> Callable[..., Result]:
     """Run a command line."""
-    return lambda *arguments: CliRunner().invoke(commands, [str(argument) for argument in arguments])
+    return runner.run

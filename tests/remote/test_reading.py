@@ -70,13 +70,13 @@ def test_http_has_no_listing(web, run):
     for command in (["latest", "--scan"], ["prune", "--keep", "1"]):
         failed = run(*command, f"{web.url}/tutorial-keep/")
         assert failed.exit_code == 2
-        assert "HTTP keeps no list of the files" in failed.output
+        assert "HTTP keeps no list of the files" in failed.stderr
 
 
 def test_http_cannot_be_written_to(web, run):
     failed = run("rename", FIXTURES / SHARDED, "-o", f"{web.url}/new", "--add-prefix", "x/")
     assert failed.exit_code == 2
-    assert "a web server's files can only be read" in failed.output
+    assert "a web server's files can only be read" in failed.stderr
 
 
 def test_http_server_without_ranges(run):
