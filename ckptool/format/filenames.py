@@ -119,7 +119,7 @@ def temporary_number(name: str, final: str) -> int | None:
 
 def strip_temporary(name: str) -> str | None:
     """The name a file will get when TensorFlow has written all of it; None if it has its final name."""
-    match = _compiled(_TEMPORARY).fullmatch(name)
+    match = _compiled(_TEMPORARY).fullmatch(name) if ".tempstate" in name else None
     return match[1] if match else None
 
 
@@ -136,7 +136,7 @@ def is_part_name(name: str) -> bool:
 
 def is_state_temporary(name: str) -> bool:
     """Whether this is a state file that was being replaced."""
-    return _compiled(_STATE_TEMPORARY).fullmatch(name) is not None
+    return name.startswith("checkpoint.tmp") and _compiled(_STATE_TEMPORARY).fullmatch(name) is not None
 
 
 def strip_pruned(name: str) -> str | None:

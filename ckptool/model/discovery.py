@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import Literal, NamedTuple
 
 from ckptool.errors import CheckpointError, CorruptionError, UnsupportedError
 from ckptool.format.filenames import (
@@ -35,8 +34,7 @@ _MISSING_SHOWN = 3
 _V1_FIRST_BYTE, _V2_FIRST_BYTE = 0x0A, 0x08
 
 
-@dataclass(frozen=True)
-class FoundCheckpoint:
+class FoundCheckpoint(NamedTuple):
     """A checkpoint as a directory listing shows it.
 
     Attributes:
@@ -85,14 +83,15 @@ class FoundCheckpoint:
         return Location(prefix, self.format, tuple(os.path.join(directory, name) for name in self.tables))
 
 
-def discover(directory: str) -> list[FoundCheckpoint]:
+def discover(directory: str, entries: Sequence[DirectoryEntry] | None = None) -> list[FoundCheckpoint]:
     """The checkpoints in `directory`, by base name, then step as a number, then time, then name.
 
-    Names without a step come before those with one. The directory is listed once; besides,
-    only a few bytes of files whose names do not tell what they are get read. Files that
-    belong to no checkpoint are left out. FileError if the directory cannot be listed.
+    Names without a step come before those with one. `entries` is the directory's listing, if
+    the caller has it; else it is listed, once. Besides, only a few bytes of files whose
+    names do not tell what they are get read. Files that belong to no checkpoint are left
+    out. FileError if the directory cannot be listed.
     """
-    families = _Families(directory, list_directory(directory or "."))
+    families = _Families(directory, list_directory(directory or ".") if entries is None else entries)
     found = [*families.v2(), *families.v1_sharded(), *families.v1_single()]
     found.sort(key=lambda c: (c.base, c.step is not None, c.step or 0, c.mtime, c.name))
     return found
@@ -101,7 +100,7 @@ def discover(directory: str) -> list[FoundCheckpoint]:
 class _Families:
     """The entries of one directory sorted into the parts of checkpoints."""
 
-    def __init__(self, directory: str, entries: list[DirectoryEntry]) -> None:
+    def __init__(self, directory: str, entries: Iterable[DirectoryEntry]) -> None:
         self.directory = directory
         self.indexes: dict[str, DirectoryEntry] = {}
         self.shards: dict[str, dict[int, dict[int, DirectoryEntry]]] = defaultdict(lambda: defaultdict(dict))

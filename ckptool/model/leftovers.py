@@ -11,6 +11,7 @@ from typing import Literal
 from ckptool.errors import CheckpointError
 from ckptool.format.filenames import (
     INDEX_SUFFIX,
+    PRUNED_SUFFIX,
     index_path,
     is_part_name,
     is_state_temporary,
@@ -22,10 +23,11 @@ from ckptool.format.filenames import (
     strip_temporary,
     temporary_directory_prefix,
     v1_pattern,
+    v1_shard_path,
 )
 from ckptool.model.discovery import FoundCheckpoint, table_kind
 from ckptool.model.foreign import is_table
-from ckptool.wire.files import DirectoryEntry, file_size, list_directory, open_input
+from ckptool.wire.files import DirectoryEntry, exists, file_size, list_directory, open_input
 
 LeftoverKind = Literal["temporary", "temporary-directory", "pruned", "data-without-index"]
 
@@ -55,25 +57,32 @@ class Leftover:
     mtime: float
 
 
-def find_leftovers(directory: str, found: Sequence[FoundCheckpoint]) -> list[Leftover]:
-    """The leftovers in `directory`, by name; `found` is what `discover` says of it.
+def find_leftovers(
+    directory: str, listing: Iterable[DirectoryEntry], found: Sequence[FoundCheckpoint]
+) -> list[Leftover]:
+    """The leftovers in `directory`, by name; `found` is what `discover` makes of its `listing`.
 
     Symbolic links are none, and neither is a directory that holds anything but parts of a
-    save. Lists the directory, and those directories in it whose names end like a save's.
-    FileError if the directory itself cannot be listed.
+    save: those whose names end like a save's are listed.
     """
-    entries = {entry.name: entry for entry in list_directory(directory or ".")}
+    entries = {entry.name: entry for entry in listing}
     leftovers = [
         *_temporaries(directory, entries.values()),
         *_pruned(directory, entries, found),
     ]
     begun = {name for leftover in leftovers for name in leftover.files}
     for checkpoint in found:
-        alone = not checkpoint.is_checkpoint and index_path(checkpoint.name) not in entries
-        shards = [entries[name] for name in checkpoint.files if name in entries and parse_data_name(name)]
-        if alone and not checkpoint.linked and shards and shards[0].name not in begun:
+        if checkpoint.is_checkpoint or checkpoint.linked or _exists(directory, index_path(checkpoint.name)):
+            continue
+        shards = [entries[name] for name in checkpoint.files if parse_data_name(name)]
+        if shards and shards[0].name not in begun:
             leftovers.append(_leftover(f"{checkpoint.name}.data-*", "data-without-index", shards))
     return sorted(leftovers, key=lambda leftover: leftover.name)
+
+
+def _exists(directory: str, name: str) -> bool:
+    """Whether there is a file by now that the listing may not have: then a save has been completed."""
+    return exists(os.path.join(directory, name))
 
 
 def _leftover(name: str, kind: LeftoverKind, entries: Iterable[DirectoryEntry]) -> Leftover:
@@ -129,25 +138,30 @@ def _pruned(
     Where the table itself is there again, the checkpoint was saved anew and only the
     `.pruned` file is left over. A graph that another checkpoint shares stays.
     """
+    marked = [entry for entry in entries.values() if strip_pruned(entry.name)]
+    if not marked:
+        return
     parts = _Parts(entries, found)
     sets: dict[tuple[str, int], list[DirectoryEntry]] = defaultdict(list)
-    for entry in entries.values():
-        name = strip_pruned(entry.name)
-        if not name or entry.is_directory or entry.is_symlink:
+    for entry in marked:
+        if entry.is_directory or entry.is_symlink:
             continue
+        name = entry.name.removesuffix(PRUNED_SUFFIX)
+        there = name in entries or _exists(directory, name)
         kind = _kind(os.path.join(directory, entry.name))
         shard = parse_v1_shard(name)
         if name.endswith(INDEX_SUFFIX) and kind is not None:
             prefix = name.removesuffix(INDEX_SUFFIX)
-            rest = [] if name in entries else [*parts.data[prefix], *parts.graph(prefix)]
+            rest = [] if there else [*parts.data[prefix], *parts.graph(prefix)]
             yield _leftover(prefix, "pruned", [*rest, entry])
         elif kind == "V1" and shard is not None:
             sets[shard.prefix, shard.total].append(entry)
         elif kind == "V1":
-            yield _leftover(name, "pruned", [*([] if name in entries else parts.graph(name)), entry])
+            yield _leftover(name, "pruned", [*([] if there else parts.graph(name)), entry])
     for (prefix, count), pruned in sets.items():
         shards, pattern = parts.v1_shards[prefix, count], v1_pattern(prefix, count)
-        rest = [] if len(shards) == count else [*shards, *parts.graph(pattern)]
+        there = all(_exists(directory, v1_shard_path(prefix, shard, count)) for shard in range(count))
+        rest = [] if there else [*shards, *parts.graph(pattern)]
         yield _leftover(pattern, "pruned", [*rest, *pruned])
 
 

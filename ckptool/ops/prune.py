@@ -24,7 +24,15 @@ from ckptool.model.state_entries import name_in_directory, state_entries
 from ckptool.model.statefile import find_state, resolve_recorded, state_path
 from ckptool.ops.prune_plan import Candidate, Decision, Plan, Policy, plan_prune
 from ckptool.wire.changes import remove_directory, remove_file, rename_file
-from ckptool.wire.files import StrPath, exists, file_size, is_directory, replace_file, sync_directory
+from ckptool.wire.files import (
+    StrPath,
+    exists,
+    file_size,
+    is_directory,
+    list_directory,
+    replace_file,
+    sync_directory,
+)
 from ckptool.wire.urls import forget, is_url
 
 _ATTEMPTS = 5
@@ -184,8 +192,9 @@ class _View(NamedTuple):
 
 def _look(directory: str, latest_filename: str | None, advance: Callable[[int], object]) -> _View:
     state = _read_state(directory, latest_filename)
-    found = discover(directory)
-    leftovers = find_leftovers(directory, found)
+    listing = list_directory(directory or ".")
+    found = discover(directory, listing)
+    leftovers = find_leftovers(directory, listing, found)
     # What is left of a checkpoint whose removal has begun is no candidate any more.
     begun = {name for leftover in leftovers if leftover.kind == "pruned" for name in leftover.files}
     found = [c for c in found if begun.isdisjoint(c.files)]

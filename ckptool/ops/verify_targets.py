@@ -177,8 +177,9 @@ def _add_directory(directory: str, targets: Targets) -> None:
             targets.add(location)
             return
     before = len(targets.found), len(targets.problems)
-    discovered = discover(directory)
-    for leftover in find_leftovers(directory, discovered):
+    listing = list_directory(directory or ".")
+    discovered = discover(directory, listing)
+    for leftover in find_leftovers(directory, listing, discovered):
         fault = f"{_LEFTOVERS[leftover.kind]}; ckptool prune --leftovers removes it"
         path = os.path.join(directory, leftover.name)
         targets.report.add("leftover", fault, file=path, size=leftover.bytes)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ckptool.model.discovery import discover
 from ckptool.model.leftovers import Leftover, find_leftovers
+from ckptool.wire.files import list_directory
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 V2 = FIXTURES / "sharded" / "model.ckpt-42"
@@ -25,7 +26,8 @@ def put(source: Path, target: Path) -> None:
 
 
 def leftovers(directory: Path) -> dict[str, Leftover]:
-    found = find_leftovers(str(directory), discover(str(directory)))
+    listing = list_directory(str(directory))
+    found = find_leftovers(str(directory), listing, discover(str(directory), listing))
     assert len({leftover.name for leftover in found}) == len(found)
     return {leftover.name: leftover for leftover in found}
 

@@ -28,7 +28,7 @@ def candidate(name: str, mtime: float = 0.0, *missing: str, linked: bool = False
     found = FoundCheckpoint(
         name, base, step, "V2", files, (10, 100, 1000), 1110, mtime, mtime, tuple(missing), linked
     )
-    return Candidate(replace(found, **fields), missing)
+    return Candidate(found._replace(**fields), missing)
 
 
 def candidates(disk: Mapping[str, float]) -> list[Candidate]:
