@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckptool.errors import CheckpointError
-from ckptool.format.bundle import Bundle
-from ckptool.format.filenames import meta_path
+from ckptool.format.filenames import data_path, index_path, meta_path
+from ckptool.format.small_index import Place, shard_lengths
 from ckptool.format.sstable import Table
 from ckptool.model.location import Location
 from ckptool.wire.files import file_size, open_input
+from ckptool.wire.small_files import read_small
+
+if TYPE_CHECKING:
+    from ckptool.format.bundle import Bundle
+    from ckptool.format.index_scan import Head
+    from ckptool.model.discovery import FoundCheckpoint
 
 _MISSING_SHOWN = 3
+
+# Bytes of an index; those of checkpoints with a few thousand tensors are smaller.
+_MAX_SMALL = 256 << 10
+_MAX_REMEMBERED = 100_000
 
 
 class Inspection(NamedTuple):
@@ -20,6 +31,45 @@ class Inspection(NamedTuple):
 
     missing: tuple[str, ...]
     bytes: int
+
+
+class DirectoryCheck:
+    """Says of the checkpoints found in one directory what they lack.
+
+    Where a directory has a thousand checkpoints, opening each would take most of the time.
+    So the index of an ordinary small one is read with one call, and the lengths of the
+    shards are those of the listing; `inspect` says the rest, and what is wrong.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._heads: dict[bytes, Head | None] = {}
+        self._places: dict[bytes, Place] = {}
+
+    def missing(self, found: FoundCheckpoint) -> tuple[str, ...]:
+        """What is missing or unusable, in sentences; nothing if the checkpoint is complete."""
+        if found.missing:
+            return tuple(f"{name} is missing" for name in found.missing)
+        if found.format == "V2" and self._is_plainly_complete(found):
+            return ()
+        return inspect(found.location(self._directory)).missing
+
+    def _is_plainly_complete(self, found: FoundCheckpoint) -> bool:
+        sizes = dict(zip(found.files, found.sizes, strict=True))
+        index = index_path(found.name)
+        if not 0 < sizes[index] <= _MAX_SMALL:
+            return False
+        data = read_small(os.path.join(self._directory, index), sizes[index])
+        if len(self._places) > _MAX_REMEMBERED:
+            self._places.clear()
+        lengths = None if data is None else shard_lengths(data, self._heads, self._places)
+        if lengths is None:
+            return False
+        # What is no regular file is listed without any length: it is left to `inspect`.
+        return all(
+            sizes.get(data_path(found.name, shard, len(lengths)), 0) >= (length or 1)
+            for shard, length in enumerate(lengths)
+        )
 
 
 def inspect(location: Location) -> Inspection:
@@ -36,6 +86,9 @@ def inspect(location: Location) -> Inspection:
                 with open_input(path) as file:
                     Table(file)
         else:
+            # Here: nobody needs it who looks at small checkpoints only.
+            from ckptool.format.bundle import Bundle
+
             bundle = Bundle(location.prefix)
             try:
                 size += _inspect_shards(bundle, missing)

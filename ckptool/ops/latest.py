@@ -15,7 +15,7 @@ from ckptool.errors import (
 )
 from ckptool.format.filenames import split_step
 from ckptool.format.state import CheckpointState
-from ckptool.model.completeness import inspect
+from ckptool.model.completeness import DirectoryCheck, inspect
 from ckptool.model.locate import locate_prefix
 from ckptool.model.statefile import Resolved, find_state, resolve_recorded, state_path
 from ckptool.wire.files import exists, is_directory, modified_time
@@ -120,7 +120,8 @@ def latest_scanned(directory: str, latest_filename: str | None = None, *, every:
         newest, problem = _highest(directory, found, wanted), None
     except RequestError as exc:
         newest, problem = None, exc
-    checkpoints = {c.name: _scanned(directory, c, times) for c in found if every or c is newest}
+    check = DirectoryCheck(directory)
+    checkpoints = {c.name: _scanned(directory, c, check, times) for c in found if every or c is newest}
     listing = tuple(checkpoints.values())
     if newest is None:
         return LatestResult(directory, None, listing, problem, notes)
@@ -214,10 +215,12 @@ def _highest(directory: str, found: list[FoundCheckpoint], wanted: str | None) -
     return max((c for c in checkpoints if c.base == base), key=_age, default=None)
 
 
-def _scanned(directory: str, found: FoundCheckpoint, times: dict[str, float | None]) -> ListedCheckpoint:
+def _scanned(
+    directory: str, found: FoundCheckpoint, check: DirectoryCheck, times: dict[str, float | None]
+) -> ListedCheckpoint:
     """A checkpoint on the disk. `times` has every listed one."""
     location = found.location(directory)
-    missing = tuple(f"{name} is missing" for name in found.missing) or inspect(location).missing
+    missing = check.missing(found)
     path = _normal(location.prefix)
     timestamp = times.get(path)
     return ListedCheckpoint(

@@ -17,8 +17,8 @@ from typing import NamedTuple
 from ckptool.errors import CheckpointError, CorruptionError, FileError, NotFoundError, RequestError
 from ckptool.format.filenames import PRUNED_SUFFIX
 from ckptool.format.state import CheckpointState, format_state
-from ckptool.model.completeness import inspect
-from ckptool.model.discovery import FoundCheckpoint, discover
+from ckptool.model.completeness import DirectoryCheck
+from ckptool.model.discovery import discover
 from ckptool.model.leftovers import Leftover, find_leftovers
 from ckptool.model.state_entries import name_in_directory, state_entries
 from ckptool.model.statefile import find_state, resolve_recorded, state_path
@@ -201,11 +201,11 @@ def _look(directory: str, latest_filename: str | None, advance: Callable[[int], 
     names = {c.name for c in found}
     recorded = [] if state is None else [entry.path for entry in state_entries(state)]
     latest = None if state is None else name_in_directory(state.model_checkpoint_path, names)
-    candidates = []
+    candidates, check = [], DirectoryCheck(directory)
     for checkpoint in found:
         # Without a step it is kept anyhow.
         matters = checkpoint.step is not None or checkpoint.name == latest
-        candidates.append(Candidate(checkpoint, _missing(directory, checkpoint) if matters else ()))
+        candidates.append(Candidate(checkpoint, check.missing(checkpoint) if matters else ()))
         advance(checkpoint.bytes)
     elsewhere = frozenset(
         path
@@ -224,12 +224,6 @@ def _stands(directory: str, latest_filename: str | None, view: _View) -> bool:
         return True
     now = {c.name: c.files for c in discover(directory)}
     return all(now.get(c.found.name) == c.found.files for c in view.candidates)
-
-
-def _missing(directory: str, found: FoundCheckpoint) -> tuple[str, ...]:
-    if found.missing:
-        return tuple(f"{name} is missing" for name in found.missing)
-    return inspect(found.location(directory)).missing
 
 
 def _read_state(directory: str, latest_filename: str | None) -> CheckpointState | None:

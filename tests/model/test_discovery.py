@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import time
 from pathlib import Path
 
 import pytest
 
-from ckptool.model.completeness import inspect
+from ckptool.model.completeness import DirectoryCheck, inspect
 from ckptool.model.discovery import FoundCheckpoint, discover
 from ckptool.model.location import v2_location
 
@@ -170,3 +171,37 @@ def test_many_checkpoints_take_no_quadratic_time(tmp_path: Path) -> None:
     found = discover(str(tmp_path))
     assert time.monotonic() - started < 2
     assert [c.step for c in found] == list(range(2000))
+
+
+def test_what_a_directory_check_says_is_what_opening_says(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    for number in range(300):
+        name = f"m-{number}"
+        put(rng.choice([V2, SHARDED, V1]), tmp_path / name)
+        victim = rng.choice([path for path in tmp_path.iterdir() if path.stem.split(".")[0] == name])
+        damage = rng.choice(["none", "cut", "changed", "fifo", "link", "directory", "gone"])
+        data = bytearray(victim.read_bytes())
+        if damage == "cut":
+            del data[rng.randrange(len(data)) :]
+        elif damage == "changed":
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        victim.unlink()
+        if damage in ("none", "cut", "changed"):
+            victim.write_bytes(data)
+        elif damage == "fifo":
+            os.mkfifo(victim)
+        elif damage == "link":
+            victim.symlink_to(V2.with_name(V2.name + ".index"))
+        elif damage == "directory":
+            victim.mkdir()
+    check, found = DirectoryCheck(str(tmp_path)), discover(str(tmp_path))
+    complete = 0
+    for checkpoint in found:
+        expected = inspect(checkpoint.location(str(tmp_path))).missing
+        complete += not expected
+        if not checkpoint.missing:
+            assert check.missing(checkpoint) == expected
+        else:
+            assert check.missing(checkpoint)
+            assert expected
+    assert 50 < complete < len(found) - 50

@@ -1,0 +1,111 @@
+"""The index of a small V2 checkpoint as TensorFlow writes it: the fast path for directories full of them.
+
+Whether a checkpoint is complete is a question of how long its shards have to be, and a
+prune asks it of every checkpoint of a run. `Bundle` answers for any index, block by
+block; here the whole file is one piece of bytes of which one form is known, and every
+other is left to `Bundle`.
+"""
+
+from __future__ import annotations
+
+from ckptool.errors import CorruptionError
+from ckptool.format.index_scan import Head, scan_entry
+from ckptool.format.sstable import BLOCK_TRAILER_SIZE, FOOTER_SIZE, MAGIC_BYTES, RAW, restart_array
+from ckptool.wire.checksum import crc32c, mask
+from ckptool.wire.varint import read_varint
+
+Place = tuple[int, int]
+"""The shard in which a tensor lies, and where its bytes end there: at 0 if it has none."""
+
+# The first entry, under the empty key: sizes of the key's parts and of the value; a BundleHeaderProto
+# of num_shards (one byte), little-endian, version { producer: 1 }.
+_BEFORE_SHARDS, _AFTER_SHARDS = b"\x00\x00\x06\x08", b"\x1a\x02\x08\x01"
+_SHARDS_AT, _HEADER_END = 4, 9
+_MAX_SHARDS = 0x7F
+
+# The last field of BundleEntryProto, crc32c: the tag, four bytes.
+_CHECKSUM_TAG, _CHECKSUM_SIZE = 0x35, 5
+
+_RESTART_INTERVAL = 16  # of LevelDB's options.h, which TensorFlow leaves as it is
+
+
+def shard_lengths(
+    index: bytes, heads: dict[bytes, Head | None], places: dict[bytes, Place]
+) -> list[int] | None:
+    """How long each shard has to be for the entries in it; `index` is a whole V2 index file.
+
+    None if the file is not a table of one sound block with nothing but common entries, for
+    whatever reason. `heads` is `known` of `scan_heads`; `places` remembers entries by
+    their bytes before the checksum, in which the checkpoints of one run are all alike.
+    """
+    if len(index) < FOOTER_SIZE or not index.endswith(MAGIC_BYTES):
+        return None
+    footer, pos = index[-FOOTER_SIZE : -len(MAGIC_BYTES)], 0
+    try:
+        for _ in range(2):  # the handle of the metaindex, which holds nothing
+            _, pos = read_varint(footer, pos, len(footer))
+        table_index = _sound_block(index, footer[pos:])
+        if table_index is None:
+            return None
+        end, _ = restart_array(table_index)
+        shared, unshared, size = table_index[:3]
+        handle_at = 3 + unshared
+        if shared or (unshared | size) >= 0x80 or handle_at + size != end:
+            return None
+        block = _sound_block(index, table_index[handle_at:end])
+        return None if block is None else _scan_lengths(block, heads, places)
+    except CorruptionError:
+        return None
+
+
+def _sound_block(file: bytes, handle: bytes) -> bytes | None:
+    """The contents of a block, if it lies in the file, intact and not compressed."""
+    offset, pos = read_varint(handle, 0, len(handle))
+    size, _ = read_varint(handle, pos, len(handle))
+    end = offset + size
+    # The compression type, which follows the contents, is covered by the checksum.
+    checked = file[offset : end + 1]
+    stored = file[end + 1 : end + BLOCK_TRAILER_SIZE]
+    if len(stored) != BLOCK_TRAILER_SIZE - 1 or checked[-1] != RAW:
+        return None
+    return checked[:-1] if mask(crc32c(checked)) == int.from_bytes(stored, "little") else None
+
+
+def _scan_lengths(
+    block: bytes, heads: dict[bytes, Head | None], places: dict[bytes, Place]
+) -> list[int] | None:
+    end, restarts = restart_array(block)
+    if block[:_SHARDS_AT] != _BEFORE_SHARDS or block[_SHARDS_AT + 1 : _HEADER_END] != _AFTER_SHARDS:
+        return None
+    if block[_SHARDS_AT] > _MAX_SHARDS:
+        return None
+    lengths = [0] * block[_SHARDS_AT]
+    pos, key_size, begins = _HEADER_END, 0, [0]
+    while pos + 3 < end:
+        begins.append(pos)
+        shared, unshared, size = block[pos], block[pos + 1], block[pos + 2]
+        value_at = pos + 3 + unshared
+        pos = value_at + size
+        if (shared | unshared | size) >= 0x80 or shared > key_size or pos > end:
+            return None
+        key_size = shared + unshared
+        stored = block[value_at : pos - _CHECKSUM_SIZE]
+        place = places.get(stored)
+        if place is None:
+            entry = scan_entry(block[value_at:pos], heads)
+            if entry is None:
+                return None
+            _, _, shard, offset, length, _ = entry
+            place = places[stored] = shard, offset + length if length else 0
+        shard, needed = place
+        if not key_size or block[pos - _CHECKSUM_SIZE] != _CHECKSUM_TAG or shard >= len(lengths):
+            return None
+        if needed > lengths[shard]:
+            lengths[shard] = needed
+    return lengths if pos == end and _restarts_fit(block, end, restarts, begins) else None
+
+
+def _restarts_fit(block: bytes, end: int, count: int, begins: list[int]) -> bool:
+    """Whether the restart points are every sixteenth entry, with its key stored whole, as writers do."""
+    points = [int.from_bytes(block[at : at + 4], "little") for at in range(end, end + 4 * count, 4)]
+    return points == begins[::_RESTART_INTERVAL] and not any(block[point] for point in points)
