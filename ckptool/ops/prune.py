@@ -159,7 +159,7 @@ def prune_checkpoints(
             raise exc.locate(path=state_path(path, latest_filename)) from exc
         extra = [leftover for leftover in view.leftovers if moment - leftover.mtime >= leftover_age]
         begun = [x for x in view.leftovers if x.kind == "pruned" and _is_old(x, policy, moment)]
-        work = _Work(plan, begun, [x for x in extra if x.kind != "pruned" and leftovers])
+        work = _Work(plan, begun, [x for x in extra if x.kind != "pruned" and leftovers], view.sizes)
         # Someone who saved meanwhile has put another state file there: it must not be undone.
         if dry_run or _stands(path, latest_filename, view):
             return _carry_out(path, latest_filename, work, dry_run=dry_run)
@@ -188,6 +188,7 @@ class _View(NamedTuple):
     state: CheckpointState | None
     elsewhere: frozenset[str]
     leftovers: list[Leftover]
+    sizes: dict[str, int]  # of all files in the directory, in bytes
 
 
 def _look(directory: str, latest_filename: str | None, advance: Callable[[int], object]) -> _View:
@@ -212,7 +213,7 @@ def _look(directory: str, latest_filename: str | None, advance: Callable[[int], 
         for path in recorded
         if name_in_directory(path, names) is None and resolve_recorded(directory, path).found
     )
-    return _View(candidates, state, elsewhere, leftovers)
+    return _View(candidates, state, elsewhere, leftovers, {entry.name: entry.size for entry in listing})
 
 
 def _stands(directory: str, latest_filename: str | None, view: _View) -> bool:
@@ -240,6 +241,7 @@ class _Work(NamedTuple):
     plan: Plan
     begun: list[Leftover]
     leftovers: list[Leftover]
+    sizes: dict[str, int]
 
 
 def _carry_out(directory: str, latest_filename: str | None, work: _Work, *, dry_run: bool) -> PruneResult:
@@ -249,16 +251,16 @@ def _carry_out(directory: str, latest_filename: str | None, work: _Work, *, dry_
         freed = sum(doomed) + sum(x.bytes for x in (*work.begun, *work.leftovers))
         failed: list[PruneFailure] = []
     else:
-        applier = _Applier(directory, state_path(directory, latest_filename))
+        applier = _Applier(directory, state_path(directory, latest_filename), work.sizes)
         applier.apply(work)
         freed, failed = applier.freed, applier.failed
+    place = os.path.join(directory, "")
     return PruneResult(
         directory=directory,
         dry_run=dry_run,
-        decisions=(*_begun(directory, work.begun), *(_decided(directory, d) for d in plan.decisions)),
+        decisions=(*(_begun(place, x) for x in work.begun), *(_decided(place, d) for d in plan.decisions)),
         leftovers=tuple(
-            DeletedLeftover(os.path.join(directory, x.name), _paths(directory, x.files), x.bytes, x.kind)
-            for x in work.leftovers
+            DeletedLeftover(place + x.name, _paths(place, x.files), x.bytes, x.kind) for x in work.leftovers
         ),
         freed=freed,
         failed=tuple(failed),
@@ -266,32 +268,40 @@ def _carry_out(directory: str, latest_filename: str | None, work: _Work, *, dry_
     )
 
 
-def _paths(directory: str, names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(os.path.join(directory, name) for name in names)
+def _paths(place: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Of files in the directory `place`, which ends with a slash unless it is empty."""
+    return tuple([place + name for name in names])
 
 
-def _begun(directory: str, begun: Iterable[Leftover]) -> Iterable[DeletedCheckpoint]:
-    for x in begun:
-        path = os.path.join(directory, x.name)
-        yield DeletedCheckpoint(path, _paths(directory, x.files), x.bytes, ("removal has begun before",))
+def _begun(place: str, begun: Leftover) -> DeletedCheckpoint:
+    files = _paths(place, begun.files)
+    return DeletedCheckpoint(place + begun.name, files, begun.bytes, ("removal has begun before",))
 
 
-def _decided(directory: str, decision: Decision) -> KeptCheckpoint | DeletedCheckpoint:
-    path = os.path.join(directory, decision.name)
+def _decided(place: str, decision: Decision) -> KeptCheckpoint | DeletedCheckpoint:
+    path = place + decision.name
     if decision.keep:
         return KeptCheckpoint(path, decision.reasons, decision.bytes)
-    files = _paths(directory, (*decision.tables, *decision.others))
+    files = _paths(place, (*decision.tables, *decision.others))
     return DeletedCheckpoint(path, files, decision.bytes, decision.reasons)
 
 
 @dataclass
 class _Applier:
-    """Does what was planned; a file that resists is noted, and the rest goes on."""
+    """Does what was planned; a file that resists is noted, and the rest goes on.
+
+    `sizes` are those of the listing by which it was planned: asking again for each file
+    would take as long as removing it.
+    """
 
     directory: str
     state_path: str
+    sizes: dict[str, int]
     freed: int = 0
     failed: list[PruneFailure] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._place = os.path.join(self.directory, "")
 
     def apply(self, work: _Work) -> None:
         plan = work.plan
@@ -332,21 +342,23 @@ class _Applier:
                 self._remove(name)
 
     def _rename(self, name: str) -> bool:
-        path = os.path.join(self.directory, name)
+        path, pruned = self._place + name, name + PRUNED_SUFFIX
         try:
-            rename_file(path, path + PRUNED_SUFFIX)
+            rename_file(path, self._place + pruned, pruned in self.sizes)
         except FileError as exc:
             self._note(path, exc)
             return False
+        self.sizes[pruned] = self.sizes[name]
         return True
 
     def _remove(self, name: str) -> bool:
         """Whether the file is gone."""
-        path = os.path.join(self.directory, name)
+        path, size = self._place + name, self.sizes.get(name)
         try:
-            size = file_size(path)
+            if size is None:  # in another directory, that of the parts of a save
+                size = file_size(path) or 0
             if remove_file(path):
-                self.freed += size or 0
+                self.freed += size
             else:
                 self.failed.append(PruneFailure(path, "had vanished already"))
         except FileError as exc:
@@ -355,7 +367,7 @@ class _Applier:
         return True
 
     def _remove_directory(self, name: str) -> None:
-        path = os.path.join(self.directory, name)
+        path = self._place + name
         try:
             remove_directory(path)
         except FileError as exc:

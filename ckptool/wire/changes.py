@@ -242,15 +242,18 @@ def link_file(source: str, target: str) -> None:
         os.link(os.path.realpath(source), target)
 
 
-def rename_file(source: str, target: str) -> None:
-    """Move a file over whatever file is at `target`, at once; `source` is gone in any case."""
+def rename_file(source: str, target: str, taken: bool = True) -> None:
+    """Move a file over whatever file is at `target`, at once; `source` is gone in any case.
+
+    If the caller knows that the name is not `taken`, nothing is looked up for that.
+    """
     if is_url(target):
         from ckptool.wire import remote_changes
 
         remote_changes.move(source, target)
         return
     with refusals(target):
-        one_file = os.path.lexists(target) and os.path.samestat(os.lstat(source), os.lstat(target))
+        one_file = taken and os.path.lexists(target) and os.path.samestat(os.lstat(source), os.lstat(target))
         os.replace(source, target)
         if one_file:  # rename(2) leaves both names of one file alone
             os.unlink(source)
