@@ -132,9 +132,9 @@ class _Families:
                 continue
             entries = [entry for shards in counts.values() for entry in shards.values()]
             if index is None:
-                yield self._found(name, "V2", entries, entries, [index_path(name)])
+                yield self._found(name, "V2", entries, len(entries), [index_path(name)])
             else:
-                yield self._found(name, "V2", [index, *entries], [index], _missing_shards(name, counts))
+                yield self._found(name, "V2", [index, *entries], 1, _missing_shards(name, counts))
 
     def v1_sharded(self) -> Iterable[FoundCheckpoint]:
         for (prefix, count), shards in self.v1_shards.items():
@@ -142,37 +142,39 @@ class _Families:
             # Training data is sharded under such names as well.
             if any(map(self._is_table, entries[:2])):
                 absent = _some_missing(v1_shard_path, prefix, count, shards)
-                yield self._found(v1_pattern(prefix, count), "V1", entries, entries, absent)
+                yield self._found(v1_pattern(prefix, count), "V1", entries, len(entries), absent)
 
     def v1_single(self) -> Iterable[FoundCheckpoint]:
         for entry in self.others:
             if self._is_table(entry) and table_kind(os.path.join(self.directory, entry.name)) == "V1":
-                yield self._found(entry.name, "V1", [entry], [entry], [])
+                yield self._found(entry.name, "V1", [entry], 1, [])
 
     def _found(
         self,
         name: str,
         kind: Literal["V1", "V2"],
         entries: list[DirectoryEntry],
-        dated: list[DirectoryEntry],
+        dated: int,
         missing: list[str],
     ) -> FoundCheckpoint:
+        """The first `dated` of `entries` say how old it is."""
         meta = self.metas.get(meta_path(name))
         if meta is not None:
             entries = [*entries, meta]
         base, step = split_step(name)
+        files, _, links, sizes, times = zip(*entries, strict=True)
         return FoundCheckpoint(
             name=name,
             base=base,
             step=step,
             format=kind,
-            files=tuple(entry.name for entry in entries),
-            sizes=tuple(entry.size for entry in entries),
-            bytes=sum(entry.size for entry in entries),
-            mtime=max(entry.mtime for entry in dated),
-            changed=max(entry.mtime for entry in entries),
+            files=files,
+            sizes=sizes,
+            bytes=sum(sizes),
+            mtime=max(times[:dated]),
+            changed=max(times),
             missing=tuple(missing),
-            linked=any(entry.is_symlink for entry in entries),
+            linked=any(links),
         )
 
     def _is_table(self, entry: DirectoryEntry) -> bool:
