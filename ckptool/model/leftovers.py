@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ckptool.errors import CheckpointError
 from ckptool.format.filenames import (
@@ -32,8 +31,7 @@ from ckptool.wire.files import DirectoryEntry, exists, file_size, list_directory
 LeftoverKind = Literal["temporary", "temporary-directory", "pruned", "data-without-index"]
 
 
-@dataclass(frozen=True)
-class Leftover:
+class Leftover(NamedTuple):
     """Something in a directory that no reader needs, and what has to go to be rid of it.
 
     Attributes:

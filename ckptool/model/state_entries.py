@@ -57,4 +57,7 @@ def with_entries(
 
 def name_in_directory(recorded: str, names: Container[str]) -> str | None:
     """Which of `names` a recorded path stands for: its last component, wherever it leads; None if none."""
-    return next((n for n in (last_component(recorded), recorded_name(recorded)) if n in names), None)
+    name = last_component(recorded)
+    if name not in names:
+        name = recorded_name(recorded)
+    return name if name in names else None

@@ -43,9 +43,13 @@ def read_state(path: str) -> CheckpointState:
         CorruptionError: malformed (line and column are in the message), or it names no checkpoint.
         FileError: it cannot be read.
     """
+    return parse_state_file(path, read_file(path, MAX_STATE_SIZE))
+
+
+def parse_state_file(path: str, data: bytes) -> CheckpointState:
+    """What `data`, the contents of the state file at `path`, says; raises like `read_state`."""
     from ckptool.format.state import parse_state
 
-    data = read_file(path, MAX_STATE_SIZE)
     try:
         return parse_state(data)
     except CheckpointError as exc:
@@ -59,7 +63,13 @@ def read_state(path: str) -> CheckpointState:
 def find_state(directory: str, latest_filename: str | None = None) -> CheckpointState | None:
     """The state of a directory, None where it has no such file (or a directory of that name)."""
     path = state_path(directory, latest_filename)
-    return None if file_size(path) is None else read_state(path)
+    data = state_bytes(path)
+    return None if data is None else parse_state_file(path, data)
+
+
+def state_bytes(path: str) -> bytes | None:
+    """The contents of a state file, None if there is no such file; FileError if it cannot be read."""
+    return None if file_size(path) is None else read_file(path, MAX_STATE_SIZE)
 
 
 def resolve_recorded(directory: str, recorded: str) -> Resolved:

@@ -20,8 +20,8 @@ from ckptool.format.state import CheckpointState, format_state
 from ckptool.model.completeness import DirectoryCheck
 from ckptool.model.discovery import discover
 from ckptool.model.leftovers import Leftover, find_leftovers
-from ckptool.model.state_entries import name_in_directory, state_entries
-from ckptool.model.statefile import find_state, resolve_recorded, state_path
+from ckptool.model.state_entries import name_in_directory
+from ckptool.model.statefile import parse_state_file, resolve_recorded, state_bytes, state_path
 from ckptool.ops.prune_plan import Candidate, Decision, Plan, Policy, plan_prune
 from ckptool.wire.changes import remove_directory, remove_file, rename_file
 from ckptool.wire.files import (
@@ -150,23 +150,24 @@ def prune_checkpoints(
     policy.check()
     path = os.fspath(directory)
     _check_directory(path)
+    state_file = state_path(path, latest_filename)
     moment = time.time() if now is None else now
     for _ in range(_ATTEMPTS):
-        view = _look(path, latest_filename, advance)
+        recorded = state_bytes(state_file)
+        view = _look(path, _parse_state(state_file, recorded), advance)
         try:
             plan = plan_prune(view.candidates, view.state, policy, moment, view.elsewhere)
         except NotFoundError as exc:
-            raise exc.locate(path=state_path(path, latest_filename)) from exc
+            raise exc.locate(path=state_file) from exc
         extra = [leftover for leftover in view.leftovers if moment - leftover.mtime >= leftover_age]
         begun = [x for x in view.leftovers if x.kind == "pruned" and _is_old(x, policy, moment)]
         work = _Work(plan, begun, [x for x in extra if x.kind != "pruned" and leftovers], view.sizes)
         # Someone who saved meanwhile has put another state file there: it must not be undone.
-        if dry_run or _stands(path, latest_filename, view):
-            return _carry_out(path, latest_filename, work, dry_run=dry_run)
+        forget()
+        if dry_run or (state_bytes(state_file) == recorded and _stands(path, view)):
+            return _carry_out(path, state_file, work, dry_run=dry_run)
     raise CheckpointError(
-        "changes while it is looked at; nothing was deleted",
-        path=state_path(path, latest_filename),
-        remedy="try again",
+        "changes while it is looked at; nothing was deleted", path=state_file, remedy="try again"
     )
 
 
@@ -191,8 +192,7 @@ class _View(NamedTuple):
     sizes: dict[str, int]  # of all files in the directory, in bytes
 
 
-def _look(directory: str, latest_filename: str | None, advance: Callable[[int], object]) -> _View:
-    state = _read_state(directory, latest_filename)
+def _look(directory: str, state: CheckpointState | None, advance: Callable[[int], object]) -> _View:
     listing = list_directory(directory or ".")
     found = discover(directory, listing)
     leftovers = find_leftovers(directory, listing, found)
@@ -200,8 +200,10 @@ def _look(directory: str, latest_filename: str | None, advance: Callable[[int], 
     begun = {name for leftover in leftovers if leftover.kind == "pruned" for name in leftover.files}
     found = [c for c in found if begun.isdisjoint(c.files)]
     names = {c.name for c in found}
-    recorded = [] if state is None else [entry.path for entry in state_entries(state)]
-    latest = None if state is None else name_in_directory(state.model_checkpoint_path, names)
+    recorded, latest = set(), None
+    if state is not None:
+        recorded = {*state.all_model_checkpoint_paths, state.model_checkpoint_path}
+        latest = name_in_directory(state.model_checkpoint_path, names)
     candidates, check = [], DirectoryCheck(directory)
     for checkpoint in found:
         # Without a step it is kept anyhow.
@@ -216,20 +218,17 @@ def _look(directory: str, latest_filename: str | None, advance: Callable[[int], 
     return _View(candidates, state, elsewhere, leftovers, {entry.name: entry.size for entry in listing})
 
 
-def _stands(directory: str, latest_filename: str | None, view: _View) -> bool:
-    """Whether nobody has changed anything since; a server may have listed what was there before."""
-    forget()
-    if _read_state(directory, latest_filename) != view.state:
-        return False
+def _stands(directory: str, view: _View) -> bool:
+    """Whether the same checkpoints are there still, if a server may have listed what was there before."""
     if not is_url(directory):
         return True
     now = {c.name: c.files for c in discover(directory)}
     return all(now.get(c.found.name) == c.found.files for c in view.candidates)
 
 
-def _read_state(directory: str, latest_filename: str | None) -> CheckpointState | None:
+def _parse_state(path: str, data: bytes | None) -> CheckpointState | None:
     try:
-        return find_state(directory, latest_filename)
+        return None if data is None else parse_state_file(path, data)
     except CorruptionError as exc:
         exc.remedy = "nothing was deleted; 'ckptool latest --set' writes it anew"
         raise
@@ -244,14 +243,14 @@ class _Work(NamedTuple):
     sizes: dict[str, int]
 
 
-def _carry_out(directory: str, latest_filename: str | None, work: _Work, *, dry_run: bool) -> PruneResult:
+def _carry_out(directory: str, state_file: str, work: _Work, *, dry_run: bool) -> PruneResult:
     plan = work.plan
     if dry_run:
         doomed = [d.bytes for d in plan.decisions if not d.keep]
         freed = sum(doomed) + sum(x.bytes for x in (*work.begun, *work.leftovers))
         failed: list[PruneFailure] = []
     else:
-        applier = _Applier(directory, state_path(directory, latest_filename), work.sizes)
+        applier = _Applier(directory, state_file, work.sizes)
         applier.apply(work)
         freed, failed = applier.freed, applier.failed
     place = os.path.join(directory, "")

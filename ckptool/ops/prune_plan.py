@@ -67,8 +67,7 @@ class Candidate(NamedTuple):
     missing: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """What is to happen with one checkpoint.
 
     Attributes:
@@ -89,8 +88,7 @@ class Decision:
     bytes: int
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """Decisions for all checkpoints, by base name and step, and the state file that goes with them.
 
     Attributes:
@@ -151,7 +149,7 @@ def plan_prune(
     if first is not None and last is not None:
         again = plan_prune(directory.candidates, first, policy, now, elsewhere)
         if again.deleted != plan.deleted:
-            return replace(plan, first=last, last=None)
+            return plan._replace(first=last, last=None)
     return plan
 
 
@@ -316,11 +314,11 @@ def _decisions(directory: _Directory, reasons: list[list[str]], policy: Policy) 
         if why:
             yield Decision(found.name, True, tuple(why), (), (), found.bytes)
             continue
-        # A graph may belong to several checkpoints.
-        sizes = {name: size for name, size in zip(found.files, found.sizes, strict=True) if name not in kept}
         tables = found.tables
-        others = tuple(name for name in sizes if name not in tables)
-        yield Decision(found.name, False, (newest,), tables, others, sum(sizes.values()))
+        shared = kept.intersection(found.files)  # a graph may belong to several checkpoints
+        others = tuple([name for name in found.files if name not in tables and name not in shared])
+        spared = sum([found.sizes[found.files.index(name)] for name in shared])
+        yield Decision(found.name, False, (newest,), tables, others, found.bytes - spared)
 
 
 def _states(
