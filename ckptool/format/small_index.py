@@ -40,11 +40,10 @@ def shard_lengths(
     """
     if len(index) < FOOTER_SIZE or not index.endswith(MAGIC_BYTES):
         return None
-    footer, pos = index[-FOOTER_SIZE : -len(MAGIC_BYTES)], 0
     try:
-        for _ in range(2):  # the handle of the metaindex, which holds nothing
-            _, pos = read_varint(footer, pos, len(footer))
-        table_index = _sound_block(index, footer[pos:])
+        # The handle of the metaindex, which holds nothing, and that of the index.
+        _, _, offset, size = _numbers(index[-FOOTER_SIZE : -len(MAGIC_BYTES)], 4)
+        table_index = _sound_block(index, offset, size)
         if table_index is None:
             return None
         end, _ = restart_array(table_index)
@@ -52,16 +51,23 @@ def shard_lengths(
         handle_at = 3 + unshared
         if shared or (unshared | size) >= 0x80 or handle_at + size != end:
             return None
-        block = _sound_block(index, table_index[handle_at:end])
+        block = _sound_block(index, *_numbers(table_index[handle_at:end], 2))
         return None if block is None else _scan_lengths(block, heads, places)
     except CorruptionError:
         return None
 
 
-def _sound_block(file: bytes, handle: bytes) -> bytes | None:
+def _numbers(buf: bytes, count: int) -> list[int]:
+    """The first so many varints; CorruptionError unless they are there."""
+    numbers, pos = [], 0
+    for _ in range(count):
+        number, pos = read_varint(buf, pos, len(buf))
+        numbers.append(number)
+    return numbers
+
+
+def _sound_block(file: bytes, offset: int, size: int) -> bytes | None:
     """The contents of a block, if it lies in the file, intact and not compressed."""
-    offset, pos = read_varint(handle, 0, len(handle))
-    size, _ = read_varint(handle, pos, len(handle))
     end = offset + size
     # The compression type, which follows the contents, is covered by the checksum.
     checked = file[offset : end + 1]
@@ -107,5 +113,7 @@ def _scan_lengths(
 
 def _restarts_fit(block: bytes, end: int, count: int, begins: list[int]) -> bool:
     """Whether the restart points are every sixteenth entry, with its key stored whole, as writers do."""
+    if count == 1:  # a lookup begins with the first entry, wherever that points
+        return True
     points = [int.from_bytes(block[at : at + 4], "little") for at in range(end, end + 4 * count, 4)]
     return points == begins[::_RESTART_INTERVAL] and not any(block[point] for point in points)

@@ -10,7 +10,6 @@ from ckptool.errors import CheckpointError
 from ckptool.format.filenames import data_path, index_path, meta_path
 from ckptool.format.small_index import Place, shard_lengths
 from ckptool.format.sstable import Table
-from ckptool.model.location import Location
 from ckptool.wire.files import file_size, open_input
 from ckptool.wire.small_files import read_small
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from ckptool.format.bundle import Bundle
     from ckptool.format.index_scan import Head
     from ckptool.model.discovery import FoundCheckpoint
+    from ckptool.model.location import Location
 
 _MISSING_SHOWN = 3
 
@@ -43,6 +43,7 @@ class DirectoryCheck:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
+        self._place = os.path.join(directory, "")
         self._heads: dict[bytes, Head | None] = {}
         self._places: dict[bytes, Place] = {}
 
@@ -59,17 +60,17 @@ class DirectoryCheck:
         index = index_path(found.name)
         if not 0 < sizes[index] <= _MAX_SMALL:
             return False
-        data = read_small(os.path.join(self._directory, index), sizes[index])
+        data = read_small(self._place + index, sizes[index])
         if len(self._places) > _MAX_REMEMBERED:
             self._places.clear()
         lengths = None if data is None else shard_lengths(data, self._heads, self._places)
         if lengths is None:
             return False
-        # What is no regular file is listed without any length: it is left to `inspect`.
-        return all(
-            sizes.get(data_path(found.name, shard, len(lengths)), 0) >= (length or 1)
-            for shard, length in enumerate(lengths)
-        )
+        for shard, length in enumerate(lengths):
+            # What is no regular file is listed without any length: it is left to `inspect`.
+            if sizes.get(data_path(found.name, shard, len(lengths)), 0) < (length or 1):
+                return False
+        return True
 
 
 def inspect(location: Location) -> Inspection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ckptool.errors import CheckpointError, CorruptionError, UnsupportedError
 from ckptool.format.filenames import (
@@ -25,8 +25,10 @@ from ckptool.format.filenames import (
 )
 from ckptool.format.sstable import Table
 from ckptool.model.foreign import is_table
-from ckptool.model.location import Location
 from ckptool.wire.files import DirectoryEntry, list_directory, open_input
+
+if TYPE_CHECKING:
+    from ckptool.model.location import Location
 
 _MISSING_SHOWN = 3
 
@@ -79,6 +81,8 @@ class FoundCheckpoint(NamedTuple):
 
     def location(self, directory: str) -> Location:
         """Where it is, for a reader."""
+        from ckptool.model.location import Location
+
         prefix = os.path.join(directory, self.name)
         return Location(prefix, self.format, tuple(os.path.join(directory, name) for name in self.tables))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ckptool.errors import CheckpointError, CorruptionError, FileError, NotFoundError, RequestError
@@ -285,7 +285,6 @@ def _decided(place: str, decision: Decision) -> KeptCheckpoint | DeletedCheckpoi
     return DeletedCheckpoint(path, files, decision.bytes, decision.reasons)
 
 
-@dataclass
 class _Applier:
     """Does what was planned; a file that resists is noted, and the rest goes on.
 
@@ -293,22 +292,21 @@ class _Applier:
     would take as long as removing it.
     """
 
-    directory: str
-    state_path: str
-    sizes: dict[str, int]
-    freed: int = 0
-    failed: list[PruneFailure] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._place = os.path.join(self.directory, "")
+    def __init__(self, directory: str, state_file: str, sizes: dict[str, int]) -> None:
+        self.freed = 0
+        self.failed: list[PruneFailure] = []
+        self._directory = directory
+        self._place = os.path.join(directory, "")
+        self._state_file = state_file
+        self._sizes = sizes
 
     def apply(self, work: _Work) -> None:
         plan = work.plan
         if plan.first is not None:
-            replace_file(self.state_path, format_state(plan.first))
+            replace_file(self._state_file, format_state(plan.first))
         doomed = [decision for decision in plan.decisions if not decision.keep]
         # Nothing is renamed on servers: there, what makes them checkpoints goes first.
-        at_once = is_url(self.directory)
+        at_once = is_url(self._directory)
         step = self._remove if at_once else self._rename
         renamed = [decision for decision in doomed if all([*map(step, decision.tables)])]
         if renamed:
@@ -330,9 +328,9 @@ class _Applier:
 
     def _record(self, state: CheckpointState) -> None:
         try:
-            replace_file(self.state_path, format_state(state))
+            replace_file(self._state_file, format_state(state))
         except FileError as exc:
-            self._note(self.state_path, exc)
+            self._note(self._state_file, exc)
 
     def _finish(self, others: Iterable[str], pruned: Iterable[str]) -> None:
         """Delete a checkpoint whose tables are renamed. These go last: they say what is to be done."""
@@ -343,16 +341,16 @@ class _Applier:
     def _rename(self, name: str) -> bool:
         path, pruned = self._place + name, name + PRUNED_SUFFIX
         try:
-            rename_file(path, self._place + pruned, pruned in self.sizes)
+            rename_file(path, self._place + pruned, pruned in self._sizes)
         except FileError as exc:
             self._note(path, exc)
             return False
-        self.sizes[pruned] = self.sizes[name]
+        self._sizes[pruned] = self._sizes[name]
         return True
 
     def _remove(self, name: str) -> bool:
         """Whether the file is gone."""
-        path, size = self._place + name, self.sizes.get(name)
+        path, size = self._place + name, self._sizes.get(name)
         try:
             if size is None:  # in another directory, that of the parts of a save
                 size = file_size(path) or 0
@@ -374,9 +372,9 @@ class _Applier:
 
     def _sync(self) -> None:
         try:
-            sync_directory(self.directory or ".")
+            sync_directory(self._directory or ".")
         except FileError as exc:
-            self._note(self.directory, exc)
+            self._note(self._directory, exc)
 
     def _note(self, path: str, exc: FileError) -> None:
         self.failed.append(PruneFailure(path, exc.fault))
