@@ -26,35 +26,98 @@ _MAX_SHARDS = 0x7F
 # The last field of BundleEntryProto, crc32c: the tag, four bytes.
 _CHECKSUM_TAG, _CHECKSUM_SIZE = 0x35, 5
 
+_MAX_REMEMBERED = 100_000
+
 _RESTART_INTERVAL = 16  # of LevelDB's options.h, which TensorFlow leaves as it is
 
 
-def shard_lengths(
-    index: bytes, heads: dict[bytes, Head | None], places: dict[bytes, Place]
-) -> list[int] | None:
-    """How long each shard has to be for the entries in it; `index` is a whole V2 index file.
+class SmallIndexes:
+    """Reads small indexes, one after the other, and remembers in what those of one run are alike.
 
-    None if the file is not a table of one sound block with nothing but common entries, for
-    whatever reason. `heads` is `known` of `scan_heads`; `places` remembers entries by
-    their bytes before the checksum, in which the checkpoints of one run are all alike.
+    That is nearly everything: as a rule, they differ in the checksums of the tensors and of
+    their block only.
     """
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, Head | None] = {}  # see `scan_entry`
+        self._places: dict[bytes, Place] = {}  # by all of an entry but its checksum
+        self._last = 0, b""  # what `_end` has said the last time
+
+    def shard_lengths(self, index: bytes) -> list[int] | None:
+        """How long each shard has to be for the entries in it; `index` is the whole file.
+
+        None if the file is not a table of one sound block with nothing but common entries,
+        for whatever reason.
+        """
+        try:
+            size, end = self._last
+            if len(index) != size + BLOCK_TRAILER_SIZE + len(end) or not index.endswith(end):
+                found = _end(index)
+                if found is None:
+                    return None
+                size, _ = self._last = found
+            block = _sound_block(index, 0, size)
+            return None if block is None else self._scan(block)
+        except CorruptionError:
+            return None
+
+    def _scan(self, block: bytes) -> list[int] | None:
+        end, restarts = restart_array(block)
+        if block[:_SHARDS_AT] != _BEFORE_SHARDS or block[_SHARDS_AT + 1 : _HEADER_END] != _AFTER_SHARDS:
+            return None
+        if block[_SHARDS_AT] > _MAX_SHARDS:
+            return None
+        lengths = [0] * block[_SHARDS_AT]
+        pos, key_size, begins = _HEADER_END, 0, [0]
+        while pos + 3 < end:
+            begins.append(pos)
+            shared, unshared, size = block[pos], block[pos + 1], block[pos + 2]
+            value_at = pos + 3 + unshared
+            pos = value_at + size
+            if (shared | unshared | size) >= 0x80 or shared > key_size or pos > end:
+                return None
+            key_size = shared + unshared
+            place = self._places.get(block[value_at : pos - _CHECKSUM_SIZE])
+            if place is None:
+                place = self._place(block[value_at:pos])
+            if place is None or not key_size or block[pos - _CHECKSUM_SIZE] != _CHECKSUM_TAG:
+                return None
+            shard, needed = place
+            if shard >= len(lengths):
+                return None
+            if needed > lengths[shard]:
+                lengths[shard] = needed
+        return lengths if pos == end and _restarts_fit(block, end, restarts, begins) else None
+
+    def _place(self, value: bytes) -> Place | None:
+        """Where the tensor of an entry lies; None for an uncommon form."""
+        entry = scan_entry(value, self._heads)
+        if entry is None:
+            return None
+        _, _, shard, offset, size, _ = entry
+        place = shard, offset + size if size else 0
+        if len(self._places) < _MAX_REMEMBERED:
+            self._places[value[:-_CHECKSUM_SIZE]] = place
+        return place
+
+
+def _end(index: bytes) -> tuple[int, bytes] | None:
+    """Size of the data block, and all that follows its trailer, if it is the only one and comes first."""
     if len(index) < FOOTER_SIZE or not index.endswith(MAGIC_BYTES):
         return None
-    try:
-        # The handle of the metaindex, which holds nothing, and that of the index.
-        _, _, offset, size = _numbers(index[-FOOTER_SIZE : -len(MAGIC_BYTES)], 4)
-        table_index = _sound_block(index, offset, size)
-        if table_index is None:
-            return None
-        end, _ = restart_array(table_index)
-        shared, unshared, size = table_index[:3]
-        handle_at = 3 + unshared
-        if shared or (unshared | size) >= 0x80 or handle_at + size != end:
-            return None
-        block = _sound_block(index, *_numbers(table_index[handle_at:end], 2))
-        return None if block is None else _scan_lengths(block, heads, places)
-    except CorruptionError:
+    # The handle of the metaindex, which holds nothing, and that of the index.
+    _, _, offset, size = _numbers(index[-FOOTER_SIZE : -len(MAGIC_BYTES)], 4)
+    table_index = _sound_block(index, offset, size)
+    if table_index is None:
         return None
+    end, _ = restart_array(table_index)
+    shared, unshared, handle_size = table_index[:3]
+    handle_at = 3 + unshared
+    if shared or (unshared | handle_size) >= 0x80 or handle_at + handle_size != end:
+        return None
+    block_offset, block_size = _numbers(table_index[handle_at:end], 2)
+    block_end = block_size + BLOCK_TRAILER_SIZE
+    return (block_size, index[block_end:]) if block_offset == 0 and block_end <= offset else None
 
 
 def _numbers(buf: bytes, count: int) -> list[int]:
@@ -75,40 +138,6 @@ def _sound_block(file: bytes, offset: int, size: int) -> bytes | None:
     if len(stored) != BLOCK_TRAILER_SIZE - 1 or checked[-1] != RAW:
         return None
     return checked[:-1] if mask(crc32c(checked)) == int.from_bytes(stored, "little") else None
-
-
-def _scan_lengths(
-    block: bytes, heads: dict[bytes, Head | None], places: dict[bytes, Place]
-) -> list[int] | None:
-    end, restarts = restart_array(block)
-    if block[:_SHARDS_AT] != _BEFORE_SHARDS or block[_SHARDS_AT + 1 : _HEADER_END] != _AFTER_SHARDS:
-        return None
-    if block[_SHARDS_AT] > _MAX_SHARDS:
-        return None
-    lengths = [0] * block[_SHARDS_AT]
-    pos, key_size, begins = _HEADER_END, 0, [0]
-    while pos + 3 < end:
-        begins.append(pos)
-        shared, unshared, size = block[pos], block[pos + 1], block[pos + 2]
-        value_at = pos + 3 + unshared
-        pos = value_at + size
-        if (shared | unshared | size) >= 0x80 or shared > key_size or pos > end:
-            return None
-        key_size = shared + unshared
-        stored = block[value_at : pos - _CHECKSUM_SIZE]
-        place = places.get(stored)
-        if place is None:
-            entry = scan_entry(block[value_at:pos], heads)
-            if entry is None:
-                return None
-            _, _, shard, offset, length, _ = entry
-            place = places[stored] = shard, offset + length if length else 0
-        shard, needed = place
-        if not key_size or block[pos - _CHECKSUM_SIZE] != _CHECKSUM_TAG or shard >= len(lengths):
-            return None
-        if needed > lengths[shard]:
-            lengths[shard] = needed
-    return lengths if pos == end and _restarts_fit(block, end, restarts, begins) else None
 
 
 def _restarts_fit(block: bytes, end: int, count: int, begins: list[int]) -> bool:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ckptool.errors import CheckpointError
 from ckptool.format.filenames import data_path, index_path, meta_path
-from ckptool.format.small_index import Place, shard_lengths
+from ckptool.format.small_index import SmallIndexes
 from ckptool.format.sstable import Table
 from ckptool.wire.files import file_size, open_input
 from ckptool.wire.small_files import read_small
 
 if TYPE_CHECKING:
     from ckptool.format.bundle import Bundle
-    from ckptool.format.index_scan import Head
     from ckptool.model.discovery import FoundCheckpoint
     from ckptool.model.location import Location
 
@@ -23,7 +22,6 @@ _MISSING_SHOWN = 3
 
 # Bytes of an index; those of checkpoints with a few thousand tensors are smaller.
 _MAX_SMALL = 256 << 10
-_MAX_REMEMBERED = 100_000
 
 
 class Inspection(NamedTuple):
@@ -44,8 +42,7 @@ class DirectoryCheck:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._place = os.path.join(directory, "")
-        self._heads: dict[bytes, Head | None] = {}
-        self._places: dict[bytes, Place] = {}
+        self._indexes = SmallIndexes()
 
     def missing(self, found: FoundCheckpoint) -> tuple[str, ...]:
         """What is missing or unusable, in sentences; nothing if the checkpoint is complete."""
@@ -61,9 +58,7 @@ class DirectoryCheck:
         if not 0 < sizes[index] <= _MAX_SMALL:
             return False
         data = read_small(self._place + index, sizes[index])
-        if len(self._places) > _MAX_REMEMBERED:
-            self._places.clear()
-        lengths = None if data is None else shard_lengths(data, self._heads, self._places)
+        lengths = None if data is None else self._indexes.shard_lengths(data)
         if lengths is None:
             return False
         for shard, length in enumerate(lengths):

@@ -260,7 +260,8 @@ def list_directory(path: str) -> list[DirectoryEntry]:
             for name, what in found_there
         )
     entries = []
-    with refusals(path), os.scandir(path) as found:
+    # By its descriptor: the kernel need not walk the path to it for each name.
+    with refusals(path), open_directory(path) as fd, os.scandir(fd) as found:
         for entry in found:
             try:
                 status = entry.stat()
@@ -373,13 +374,20 @@ def _is_special(path: str) -> bool:
     return status is not None and not stat.S_ISREG(status.st_mode)
 
 
+@contextlib.contextmanager
+def open_directory(path: str) -> Iterator[int]:
+    """A descriptor of a directory of this machine; FileError if there is none, or it may not be read."""
+    with refusals(path):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def sync_directory(path: str) -> None:
     """Make the names in a directory durable; on servers they are."""
     if is_url(path):
         return
-    with refusals(path):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    with refusals(path), open_directory(path) as fd:
+        os.fsync(fd)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from ckptool.errors import CheckpointError
 from ckptool.format.bundle import Bundle, BundleEntry, BundleHeader
 from ckptool.format.dtypes import DType
-from ckptool.format.small_index import Place, shard_lengths
-from ckptool.format.sstable import FOOTER_SIZE, Footer
+from ckptool.format.small_index import SmallIndexes
+from ckptool.format.sstable import BLOCK_TRAILER_SIZE, FOOTER_SIZE, Footer
 from ckptool.format.sstable_write import TableWriter
 from tests import tables
 from tests.oracle import FIXTURES
@@ -74,8 +74,8 @@ def in_general(index: bytes, directory: Path) -> list[int] | None:
         return None
 
 
-def assert_agreement(index: bytes, directory: Path, places: dict[bytes, Place] | None = None) -> None:
-    found = shard_lengths(index, {}, {} if places is None else places)
+def assert_agreement(index: bytes, directory: Path, indexes: SmallIndexes | None = None) -> None:
+    found = (indexes or SmallIndexes()).shard_lengths(index)
     if found is not None:
         assert found == in_general(index, directory)
 
@@ -85,9 +85,9 @@ def test_what_is_said_is_what_bundle_says(
     directory: Path, header: bytes, contents: dict[bytes, bytes]
 ) -> None:
     index = written({**contents, b"": header})
-    places: dict[bytes, Place] = {}
-    assert_agreement(index, directory, places)
-    assert_agreement(index, directory, places)
+    indexes = SmallIndexes()
+    assert_agreement(index, directory, indexes)
+    assert_agreement(index, directory, indexes)
 
 
 @given(
@@ -99,21 +99,26 @@ def test_a_changed_byte_under_a_right_checksum(
     directory: Path, contents: dict[bytes, bytes], at: int, byte: int
 ) -> None:
     index = written({**contents, b"": HEADER})
-    (size,) = (block.offset for block in Footer.decode(index[-FOOTER_SIZE:])[:1])
-    block = bytearray(index[: size - 5])  # the one data block, before the metaindex
+    end = Footer.decode(index[-FOOTER_SIZE:]).metaindex_handle.offset
+    block = bytearray(index[: end - BLOCK_TRAILER_SIZE])
     block[at % len(block)] = byte
-    places = tables.places([tables.stored(bytes(block))])
-    changed = tables.assemble([tables.stored(bytes(block))], tables.block({b"\xff": places[0].encode()}))
+    changed = tables.stored(bytes(block)) + index[end:]
     assert_agreement(changed, directory)
+    learnt = SmallIndexes()
+    assert_agreement(index, directory, learnt)
+    assert_agreement(changed, directory, learnt)
 
 
 @given(st.data())
 def test_changed_bytes_anywhere(directory: Path, data: st.DataObject) -> None:
     index = bytearray(written({b"": HEADER, b"a": tables.entry(size=4, shape=(1,)), b"b": tables.entry()}))
+    learnt = SmallIndexes()
+    assert_agreement(bytes(index), directory, learnt)
     for _ in range(data.draw(st.integers(1, 2))):
         index[data.draw(st.integers(0, len(index) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.sampled_from([0, 0, 0, 1, 8, 60]))
     assert_agreement(bytes(index[cut:]), directory)
+    assert_agreement(bytes(index[cut:]), directory, learnt)
 
 
 @given(st.binary(max_size=120))
@@ -121,8 +126,8 @@ def test_changed_bytes_anywhere(directory: Path, data: st.DataObject) -> None:
 @example(tables.table({b"": HEADER}, compressed=b"\x00"))
 @example(tables.assemble([], tables.block({})))
 def test_no_bytes_make_it_fail(contents: bytes) -> None:
-    shard_lengths(contents, {}, {})
-    shard_lengths(contents + tables.bundle_index({})[-FOOTER_SIZE:], {}, {})
+    SmallIndexes().shard_lengths(contents)
+    SmallIndexes().shard_lengths(contents + tables.bundle_index({})[-FOOTER_SIZE:])
 
 
 @given(st.dictionaries(st.binary(min_size=1, max_size=3), st.integers(0, 2), max_size=60))
@@ -132,7 +137,7 @@ def test_what_tensorflow_writes_takes_the_fast_path(directory: Path, contents: d
         for number, (key, shard) in enumerate(contents.items())
     }
     index = written({**values, b"": HEADER})
-    found = shard_lengths(index, {}, {})
+    found = SmallIndexes().shard_lengths(index)
     assert found is not None
     assert found == in_general(index, directory)
 
@@ -143,12 +148,11 @@ def test_what_tensorflow_writes_takes_the_fast_path(directory: Path, contents: d
 def test_real_indexes_take_the_fast_path(prefix: str) -> None:
     index = (FIXTURES / f"{prefix}.index").read_bytes()
     shard = FIXTURES / f"{prefix}.data-00000-of-00001"
-    assert shard_lengths(index, {}, {}) == [shard.stat().st_size]
+    assert SmallIndexes().shard_lengths(index) == [shard.stat().st_size]
 
 
 def test_checkpoints_of_one_run_share_what_is_remembered(directory: Path) -> None:
-    heads, places = {}, {}  # type: ignore[var-annotated]
+    indexes = SmallIndexes()
     for crc in range(3):
         index = written({b"": HEADER, b"w": tables.entry(shape=(2,), size=8, shard_id=1, crc=crc)})
-        assert shard_lengths(index, heads, places) == [0, 8, 0] == in_general(index, directory)
-    assert (len(heads), len(places)) == (1, 1)
+        assert indexes.shard_lengths(index) == [0, 8, 0] == in_general(index, directory)
