@@ -109,6 +109,43 @@ def test_a_changed_byte_under_a_right_checksum(
     assert_agreement(changed, directory, learnt)
 
 
+def with_blocks(*blocks: bytes) -> bytes:
+    """An index with these data blocks, which have their trailers, of which only the last one counts."""
+    return tables.assemble(blocks, tables.block({b"\xff": tables.places(blocks)[-1].encode()}))
+
+
+def test_every_byte_of_a_block_under_a_right_checksum(directory: Path) -> None:
+    values = {b"layer/%02d" % n: tables.entry(shape=(1,), offset=4 * n, size=4) for n in range(18)}
+    index = written({**values, b"": HEADER})
+    block = index[: Footer.decode(index[-FOOTER_SIZE:]).metaindex_handle.offset - BLOCK_TRAILER_SIZE]
+    learnt = SmallIndexes()
+    assert learnt.shard_lengths(with_blocks(tables.stored(block))) == [72, 0, 0]
+    for at, old in enumerate(block):
+        for byte in {0, 1, 3, 9, 0x7F, 0x80, 0xFF, old - 1 & 0xFF, old + 1 & 0xFF}:
+            changed = with_blocks(tables.stored(block[:at] + bytes((byte,)) + block[at + 1 :]))
+            assert_agreement(changed, directory)
+            assert_agreement(changed, directory, learnt)
+
+
+def test_other_places_and_kinds_of_the_block(directory: Path) -> None:
+    first, second = (tables.block({b"": HEADER, b"w": tables.entry(shape=(n,), size=4 * n)}) for n in (1, 2))
+    assert_agreement(with_blocks(tables.stored(first), tables.stored(second)), directory)
+    assert_agreement(with_blocks(tables.stored(first, 1)), directory)
+    assert_agreement(with_blocks(tables.stored(first, 7)), directory)
+
+
+@pytest.mark.parametrize("rest", [b"\0", b"\0\0", b"\0\1\0", b"\0\1\0k"])
+def test_what_follows_the_last_entry(directory: Path, rest: bytes) -> None:
+    entries = bytes((0, 0, len(HEADER))) + HEADER + rest
+    assert_agreement(with_blocks(tables.stored(entries + bytes(4) + b"\1\0\0\0")), directory)
+
+
+def test_a_second_empty_key(directory: Path) -> None:
+    entry = tables.entry(shape=(1,), size=4)
+    twice = bytes((0, 0, len(HEADER))) + HEADER + bytes((0, 0, len(entry))) + entry
+    assert_agreement(with_blocks(tables.stored(twice + bytes(4) + b"\x01\0\0\0")), directory)
+
+
 @given(st.data())
 def test_changed_bytes_anywhere(directory: Path, data: st.DataObject) -> None:
     index = bytearray(written({b"": HEADER, b"a": tables.entry(size=4, shape=(1,)), b"b": tables.entry()}))
