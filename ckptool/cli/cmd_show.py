@@ -165,7 +165,7 @@ def command(
         raise RequestError(
             f"{chosen} is no text for a terminal", remedy="write it to a file with -o, or to a pipe"
         )
-    with open_checkpoint(checkpoint, output, names) as (reader, names):
+    with open_checkpoint(checkpoint, output, names, needs="numpy") as (reader, names):
         wanted = resolve_wanted(reader, names, regex, exclude)
         job = _Job(reader, wanted, target, not no_verify, output)
         if job.verify and not all(map(job.checks, wanted)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ from ckptool.model.locate import locate
 from ckptool.model.location import Location
 from ckptool.model.reader import CheckpointReader
 from ckptool.wire.files import exists
+from ckptool.wire.urls import is_url
 
 
 def resolve(path: str, output: Output, arguments: Sequence[str] = ()) -> tuple[Location, tuple[str, ...]]:
@@ -38,9 +40,21 @@ def without_own_files(location: Location, arguments: Sequence[str], output: Outp
 
 @contextmanager
 def open_checkpoint(
-    path: str, output: Output, arguments: Sequence[str] = (), *, whole_index: bool = False
+    path: str,
+    output: Output,
+    arguments: Sequence[str] = (),
+    *,
+    whole_index: bool = False,
+    needs: str | None = None,
 ) -> Iterator[tuple[CheckpointReader, tuple[str, ...]]]:
-    """The checkpoint open for reading, and the rest of `arguments`: see `resolve`."""
+    """The checkpoint open for reading, and the rest of `arguments`: see `resolve`.
+
+    `needs` is a module that will be needed, imported while a server is waited for.
+    """
     location, rest = resolve(path, output, arguments)
+    if needs is not None and is_url(location.prefix):
+        import threading
+
+        threading.Thread(target=importlib.import_module, args=(needs,), daemon=True).start()
     with CheckpointReader(location, whole_index=whole_index) as reader:
         yield reader, rest

@@ -37,6 +37,9 @@ HEADER_KEY = b""
 _AFTER_SLICE_KEYS = b"\x01"  # slice keys begin with a zero byte, but so may an ordinary name
 LITTLE, BIG = 0, 1
 
+# The header is in the first block, and writers end a block with the entry that fills 256 KiB.
+_HEADER_REACH = (256 << 10) + (1 << 10)
+
 Endianness = Literal["little", "big"]
 
 
@@ -149,6 +152,8 @@ class Bundle:
         self._known_heads = _remembered_heads()
         self._index = _open_member(self.index_path, "no such checkpoint: the index is missing")
         try:
+            if not whole_index:  # or else it comes with the rest
+                self._index.expect(0, _HEADER_REACH)
             self.table = Table(self._index)
             if whole_index:
                 self.table.expect_all()

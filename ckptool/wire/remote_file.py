@@ -211,8 +211,8 @@ class RemoteFile(InputFile):
 
     def expect(self, start: int, end: int) -> None:
         """Begin to fetch bytes that will be read in this order."""
-        if 0 <= start < end <= self.size:
-            self._remote.expect(start, end)
+        if 0 <= start < min(end, self.size):
+            self._remote.expect(start, min(end, self.size))
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` from `offset`; CorruptionError if the file ends before."""
