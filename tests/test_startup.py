@@ -39,11 +39,12 @@ def loaded_by(code: str, *arguments: str) -> set[str]:
     [
         ("import ckptool", (), {"click", "rich", "numpy", "google.protobuf", "ckptool.cli"}),
         (MAIN, ("--version",), {"rich", "numpy", "google.protobuf"}),
-        (MAIN, ("latest", TUTORIAL), {"rich", "numpy", "google.protobuf"}),
-        (MAIN, ("ls", TUTORIAL), {"rich", "numpy", "ckptool.ops.roles", "ckptool.cli.overview"}),
+        (MAIN, ("latest", TUTORIAL), {"rich", "numpy", "google.protobuf", "fsspec", "ckptool.wire.remote"}),
+        (MAIN, ("ls", TUTORIAL), {"rich", "numpy", "ckptool.ops.roles", "ckptool.cli.overview", "fsspec"}),
+        (MAIN, ("verify", TUTORIAL), {"rich", "fsspec", "dask", "concurrent.futures", "asyncio"}),
         (MAIN, RENAME, {"rich", "numpy", "google.protobuf"}),
     ],
-    ids=["import", "version", "latest", "ls", "rename"],
+    ids=["import", "version", "latest", "ls", "verify", "rename"],
 )
 def test_loads_no_more_than_needed(code, arguments, absent):
     loaded = loaded_by(code, *arguments)

@@ -45,6 +45,10 @@ _SUFFIXES: dict[str, Format] = {
     ".txt": "text",
 }
 
+# Requests for values on a server that are made at once, and the bytes that one of them may take then.
+_REQUESTS = 8
+_SMALL = 1 << 20
+
 
 @dataclass(frozen=True)
 class _Layout:
@@ -69,6 +73,16 @@ class _Job:
     def read(self, one: Wanted) -> Array:
         """The values of one, read whole."""
         return read_wanted(self.reader, one, verify=self.checks(one))
+
+    def read_all(self) -> Iterator[tuple[Wanted, Array]]:
+        """Each with its values; small ones on a server are asked for several at once."""
+        wanted = self.wanted
+        if not is_url(self.reader.prefix) or any(o.elements * o.dtype.size > _SMALL for o in wanted):
+            yield from zip(wanted, map(self.read, wanted), strict=True)
+            return
+        from ckptool.ops.parallel import map_in_order
+
+        yield from zip(wanted, map_in_order(self.read, wanted, _REQUESTS), strict=True)
 
     def checks(self, one: Wanted) -> bool:
         """Whether its checksum is compared: a slice of what is on a server would take all of the tensor."""
@@ -205,9 +219,9 @@ def _write_text(job: _Job, layout: _Layout) -> None:
     from ckptool.cli.values import as_text
 
     with open_sink(job.target, job.output) as sink, job.progress("writing") as advance:
-        for number, one in enumerate(job.wanted):
+        for number, (one, values) in enumerate(job.read_all()):
             text = as_text(
-                job.read(one),
+                values,
                 elide=layout.elide,
                 precision=layout.precision,
                 threshold=layout.threshold,
@@ -226,9 +240,8 @@ def _write_json(job: _Job) -> None:
     from ckptool.cli.values import as_json
 
     def objects() -> Iterator[dict[str, object]]:
-        for one in job.wanted:
-            values = as_json(job.read(one))
-            yield {"name": one.name, "dtype": one.dtype, "shape": one.shape, "values": values}
+        for one, values in job.read_all():
+            yield {"name": one.name, "dtype": one.dtype, "shape": one.shape, "values": as_json(values)}
             advance(one.elements * (one.dtype.size or 1))
 
     with open_sink(job.target, job.output) as sink, job.progress("writing") as advance:

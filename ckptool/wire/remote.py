@@ -60,6 +60,11 @@ class Place(NamedTuple):
     system: Any
     key: str
 
+    @property
+    def root(self) -> str:
+        """The server, or the bucket."""
+        return url_root(self.url) or self.url
+
     def ask(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the file system on this place; FileError for what it refuses."""
         return attempt(self.url, lambda: getattr(self.system, method)(self.key, *arguments, **options))

@@ -9,13 +9,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from ckptool.errors import CorruptionError, FileError, UnsupportedError
 from ckptool.wire.files import InputFile
 from ckptool.wire.remote import Place, place, status
-from ckptool.wire.urls import known, learn
+from ckptool.wire.urls import is_web, known, learn
 
 _LEAST = 1 << 16  # a request takes longer than so many bytes
 _MOST = 1 << 23  # what one request asks for at most
 _AHEAD = 1 << 25  # how far to read ahead of a reader, and the bytes kept
 _REQUESTS = 8  # at once, for all files
 _TRUSTED = 1 << 20  # what is read at once of a file whose size is not known
+
+# What is known of web servers that send parts of files: others send all of a file instead.
+_PARTS = "sends parts"
 
 _pool = ThreadPoolExecutor(_REQUESTS, thread_name_prefix="requests")
 
@@ -25,9 +28,9 @@ class _Span:
 
     __slots__ = ("_data", "end", "start")
 
-    def __init__(self, at: Place, start: int, end: int) -> None:
+    def __init__(self, at: Place, start: int, end: int, size: int | None) -> None:
         self.start, self.end = start, end
-        self._data: Future[bytes] = _pool.submit(_fetch, at, start, end)
+        self._data: Future[bytes] = _pool.submit(_fetch, at, start, end, size)
 
     def data(self) -> bytes:
         """The bytes; FileError if they could not be had."""
@@ -38,17 +41,19 @@ class _Span:
         return self._data.done() and self._data.exception() is not None
 
 
-def _fetch(at: Place, start: int, end: int) -> bytes:
+def _fetch(at: Place, start: int, end: int, size: int | None) -> bytes:
+    """The bytes of a file of `size` bytes, None if that is not known; fewer if it ends before."""
     try:
         data = at.ask("cat_file", start=start, end=end)
     except FileError as exc:
         if exc.errno == errno.EINVAL or "416" in exc.fault:  # nothing begins there
             return b""
         raise
-    if len(data) <= end - start:
-        return bytes(data)
-    # A server of HTTP may ignore that only a part is wanted.
-    return bytes(data[start:end])
+    if size is not None and start and len(data) == min(end, size) - start:
+        learn(_PARTS, at.root, True)
+    elif len(data) == size or len(data) > end - start:  # all of it, whatever part was asked for
+        return bytes(data[start:end])
+    return bytes(data)
 
 
 class Remote:
@@ -75,6 +80,11 @@ class Remote:
         if size is None:
             raise UnsupportedError("the server does not tell how long it is", path=self.place.url)
         self._size = size
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether what is asked for is what comes, without knowing the size of the file."""
+        return not is_web(self.place.url) or known(_PARTS, self.place.root) is not None
 
     @property
     def knows_size(self) -> bool:
@@ -131,7 +141,8 @@ class Remote:
     def _ask(self, start: int, end: int, *, exact: bool) -> list[_Span]:
         if not exact:
             start, end = self._widened(start, end)
-        asked = [_Span(self.place, at, min(at + _MOST, end)) for at in range(start, end, _MOST)]
+        size = self._size if self.is_trusted or not start else self.size
+        asked = [_Span(self.place, at, min(at + _MOST, end), size) for at in range(start, end, _MOST)]
         self._spans += asked
         return asked
 
@@ -203,7 +214,8 @@ class RemoteFile(InputFile):
 
     def holds(self, offset: int, size: int) -> bool:
         """Whether the file has these bytes; a few are read at once rather than asked about."""
-        if not self._remote.knows_size and offset >= 0 and size <= _TRUSTED:
+        remote = self._remote
+        if not remote.knows_size and offset >= 0 and size <= _TRUSTED and (remote.is_trusted or not offset):
             if self._remote.read_into(offset, memoryview(bytearray(size))) == size:
                 return True
             self._remote.learn_size()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,6 +39,7 @@ class Proxy:
 
     def __post_init__(self) -> None:
         self._count = 0
+        self._now = self.most_at_once = 0
         self._lock = threading.Lock()
         self._server = _start(type("Handler", (_Forward,), {"proxy": self}))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -50,9 +53,21 @@ class Proxy:
             self._count += 1
             return self._count % faults.every == 0
 
+    @contextlib.contextmanager
+    def under_way(self) -> Iterator[None]:
+        """One more request for the length of the block; `most_at_once` tells of the busiest moment."""
+        with self._lock:
+            self._now += 1
+            self.most_at_once = max(self.most_at_once, self._now)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._now -= 1
+
     def calm(self) -> None:
         """Nothing goes wrong any more, nothing is remembered."""
-        self.faults, self.log[:] = Faults(), []
+        self.faults, self.log[:], self.most_at_once = Faults(), [], 0
 
     def close(self) -> None:
         """Stop it."""
@@ -78,6 +93,10 @@ class _Forward(_Quiet):
     proxy: Proxy
 
     def _forward(self) -> None:
+        with self.proxy.under_way():
+            self._pass_on()
+
+    def _pass_on(self) -> None:
         proxy, faults = self.proxy, self.proxy.faults
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length) if length else None

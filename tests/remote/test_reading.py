@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
 import numpy as np
 import pytest
 
-from ckptool import CheckpointReader, latest_checkpoint, save_checkpoint
+from ckptool import (
+    CheckpointReader,
+    diff_checkpoints,
+    latest_checkpoint,
+    save_checkpoint,
+    verify_checkpoint,
+)
 from ckptool.wire import remote
 from tests.remote.conftest import FIXTURES, upload
 from tests.remote.servers import Faults, FileServer, Proxy
@@ -81,7 +88,9 @@ def test_http_cannot_be_written_to(web, run):
 
 def test_http_server_without_ranges(run):
     server = FileServer(FIXTURES, ranges=False)
-    same(run, server.url, "show", f"ROOT/{SHARDED}")
+    for prefix in prefixes():
+        for command in ("ls", "show", "verify"):
+            same(run, server.url, command, f"ROOT/{prefix}")
     server.close()
 
 
@@ -126,6 +135,15 @@ def test_large_index_in_three_requests(s3, run, large):
     assert len(s3.log) <= 5, s3.log
 
 
+def test_many_tensors_are_asked_for_at_once(s3, run, large):
+    """Of tensors that lie apart, several are on their way at the same time."""
+    upload("s3://bucket/large", large)
+    s3.faults = Faults(delay=0.02)
+    shown = run("show", "s3://bucket/large/big", "tower_*/unit_500/weights")
+    assert shown.stdout == run("show", large / "big", "tower_*/unit_500/weights").stdout
+    assert s3.most_at_once > 2
+
+
 def test_slices_read_their_rows_only(s3, run, large):
     upload("s3://bucket/large", large)
     s3.log.clear()
@@ -134,6 +152,18 @@ def test_slices_read_their_rows_only(s3, run, large):
     assert shown.stdout == run("show", large / "big", "wide[10:12]").stdout
     data = [line.rpartition("=")[2].split("-") for line in s3.log if ".data-" in line and "=" in line]
     assert sum(int(stop) - int(start) + 1 for start, stop in data) <= 1 << 16
+
+
+def test_large_index_on_the_web_in_few_requests(run, large):
+    server = FileServer(large)
+    proxy = Proxy(server.address)
+    assert run("ls", f"{proxy.url}/big").stdout == run("ls", large / "big").stdout
+    assert len(proxy.log) <= 3, proxy.log
+    proxy.log.clear()
+    assert run("show", f"{proxy.url}/big", "tower_7/unit_123/weights").exit_code == 0
+    assert len(proxy.log) <= 5, proxy.log
+    proxy.close()
+    server.close()
 
 
 def test_large_values_like_the_disk(s3, large):
@@ -157,6 +187,23 @@ def test_every_third_request_fails_on_the_web(web, run, monkeypatch, how):
     web.faults = Faults(every=3, how=how)
     same(run, web.url, "verify", f"ROOT/{SHARDED}")
     same(run, web.url, "show", f"ROOT/{SHARDED}")
+
+
+def test_a_slow_server_changes_nothing(s3, run):
+    s3.faults = Faults(delay=0.1)
+    same(run, "s3://bucket/fixtures", "verify", f"ROOT/{SHARDED}")
+
+
+def test_whole_trees_like_the_disk(s3, run):
+    same(run, "s3://bucket/fixtures", "verify", "--all", "ROOT")
+
+
+def test_an_executor_reads_from_a_bucket(s3, large):
+    upload("s3://bucket/large", large)
+    with ThreadPoolExecutor(4) as executor:
+        assert verify_checkpoint("s3://bucket/large/big", executor=executor).ok
+        found = diff_checkpoints(large / "big", "s3://bucket/large/big", exact=True, executor=executor)
+    assert found.equal
 
 
 def test_a_server_that_always_fails_is_one_sentence(web, run, monkeypatch):
