@@ -107,7 +107,7 @@ class _Families:
     def __init__(self, directory: str, entries: Iterable[DirectoryEntry]) -> None:
         self.directory = directory
         self.indexes: dict[str, DirectoryEntry] = {}
-        self.shards: dict[str, dict[int, dict[int, DirectoryEntry]]] = defaultdict(lambda: defaultdict(dict))
+        self.shards: dict[str, dict[int, dict[int, DirectoryEntry]]] = {}
         self.v1_shards: dict[tuple[str, int], dict[int, DirectoryEntry]] = defaultdict(dict)
         self.metas: dict[str, DirectoryEntry] = {}
         self.others: list[DirectoryEntry] = []
@@ -120,7 +120,7 @@ class _Families:
         if name.endswith(INDEX_SUFFIX):
             self.indexes[name.removesuffix(INDEX_SUFFIX)] = entry
         elif (data := parse_data_name(name)) is not None:
-            self.shards[data.prefix][data.total][data.shard] = entry
+            self.shards.setdefault(data.prefix, {}).setdefault(data.total, {})[data.shard] = entry
         elif name.endswith(META_SUFFIX):
             self.metas[name] = entry
         elif (shard := parse_v1_shard(name)) is not None:
@@ -193,8 +193,9 @@ def _missing_shards(name: str, counts: dict[int, dict[int, DirectoryEntry]]) -> 
     """Nothing if there is a whole set of any count: which count is meant, only the index can say."""
     if not counts:
         return [f"{name}.data-*"]
-    if any(len(shards) == count for count, shards in counts.items()):
-        return []
+    for count, shards in counts.items():
+        if len(shards) == count:
+            return []
     count = max(counts, key=lambda count: len(counts[count]))
     return _some_missing(data_path, name, count, counts[count])
 
