@@ -159,7 +159,10 @@ def split_step(prefix: str) -> Step:
     """
     name = _cut(_V1_SUFFIX, last_component(prefix))
     match = _compiled(_STEP).fullmatch(name.removesuffix(".ckpt"))
-    return Step(match[1], int(match[2])) if match else Step(name, None)
+    if match is None:
+        return Step(name, None)
+    base, step = match.groups()
+    return Step(base, int(step))
 
 
 def last_component(path: str) -> str:

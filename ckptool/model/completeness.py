@@ -55,9 +55,8 @@ class DirectoryCheck:
     def _is_plainly_complete(self, found: FoundCheckpoint) -> bool:
         sizes = dict(zip(found.files, found.sizes, strict=True))
         index = index_path(found.name)
-        if not 0 < sizes[index] <= _MAX_SMALL:
-            return False
-        data = read_small(self._place + index, sizes[index])
+        size = sizes[index]
+        data = read_small(self._place + index, size) if 0 < size <= _MAX_SMALL else None
         lengths = None if data is None else self._indexes.shard_lengths(data)
         if lengths is None:
             return False

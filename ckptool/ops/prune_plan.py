@@ -309,16 +309,18 @@ def _decisions(directory: _Directory, reasons: list[list[str]], policy: Policy) 
     kept = {
         name for c, why in zip(directory.candidates, reasons, strict=True) if why for name in c.found.files
     }
-    newest = f"beyond the newest {policy.keep}" if policy.keep is not None else "kept by no rule"
+    going = (f"beyond the newest {policy.keep}" if policy.keep is not None else "kept by no rule",)
     for (found, _), why in zip(directory.candidates, reasons, strict=True):
         if why:
             yield Decision(found.name, True, tuple(why), (), (), found.bytes)
             continue
-        tables = found.tables
-        shared = kept.intersection(found.files)  # a graph may belong to several checkpoints
-        others = tuple([name for name in found.files if name not in tables and name not in shared])
-        spared = sum([found.sizes[found.files.index(name)] for name in shared])
-        yield Decision(found.name, False, (newest,), tables, others, found.bytes - spared)
+        tables, files, size = found.tables, found.files, found.bytes
+        if not kept.isdisjoint(files):  # a graph may belong to several checkpoints
+            sizes = dict(zip(files, found.sizes, strict=True))
+            files = tuple([name for name in files if name not in kept])
+            size = sum([sizes[name] for name in files])
+        others = tuple([name for name in files if name not in tables])
+        yield Decision(found.name, False, going, tables, others, size)
 
 
 def _states(
