@@ -52,7 +52,8 @@ def blocks(language: str):
 
 @pytest.fixture
 def fixtures(tmp_path):
-    return shutil.copytree(readme.ROOT / "fixtures", tmp_path / "fixtures")
+    no_code = shutil.ignore_patterns("__pycache__")
+    return shutil.copytree(readme.ROOT / "fixtures", tmp_path / "fixtures", ignore=no_code)
 
 
 def run(command, directory):
