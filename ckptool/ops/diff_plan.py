@@ -12,7 +12,6 @@ from ckptool.model.info import TensorInfo
 from ckptool.model.reader import CheckpointReader
 from ckptool.ops.evidence import same_checksums
 from ckptool.ops.names_map import Alignment, LinedUp, PrefixHint, line_up, prefix_hint
-from ckptool.ops.roles import find_roles
 from ckptool.ops.rules import Rules
 from ckptool.ops.select import Selection, no_such_tensor
 
@@ -136,6 +135,8 @@ def _heads(reader: CheckpointReader) -> dict[str, Head]:
 
 
 def _slots(reader: CheckpointReader) -> set[str]:
+    from ckptool.ops.roles import find_roles
+
     return {name for name, role in find_roles(reader).items() if role == "slot"}
 
 
