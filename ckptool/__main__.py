@@ -8,7 +8,6 @@ import os
 import sys
 from typing import NoReturn
 
-
 _NEW_OBJECTS = 10_000  # after so many, a look for garbage among them; Python's own figure is 700
 
 
