@@ -7,13 +7,27 @@ import sys
 from pathlib import Path
 
 import cramjam
+import numpy as np
 import pytest
 
+from ckptool import save_checkpoint
 from ckptool.format.bundle import BundleHeader
-from ckptool.format.slices import Extent, TensorSlice
+from ckptool.format.dtypes import DType
+from ckptool.format.slices import Extent, TensorSlice, slice_key
 from ckptool.wire.message import length_field
 from ckptool.wire.varint import encode_varint
-from tests.ops.crafted import HEADER, PLAIN, ZEROS, codes, sliced, write_bundle
+from tests.ops.crafted import (
+    HEADER,
+    PLAIN,
+    ZEROS,
+    codes,
+    sliced,
+    v1_listed,
+    v1_meta,
+    v1_values,
+    write_bundle,
+    write_v1,
+)
 from tests.ops.test_verify_tables import array, raw_block, with_block
 from tests.tables import assemble, block, entry, places, stored, table
 
@@ -52,18 +66,64 @@ BOMBS: dict[str, bytes] = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_memory_of_an_index(tmp_path: Path, name: str) -> None:
     path = write_bundle(tmp_path, index=BOMBS[name], data=ZEROS)
+    problems, memory = alone("len(ckptool.verify_checkpoint(sys.argv[1]).checkpoints[0].problems)", path)
+    assert problems
+    assert memory < MEMORY + 8 * (len(BOMBS[name]) >> 10)
+
+
+def alone(expression: str, path: Path) -> tuple[int, int]:
+    """An expression about a checkpoint in a process of its own: the value, and the memory taken, in KiB."""
     code = (
-        "import pathlib, re, sys; from ckptool import verify_checkpoint\n"
-        "print(len(verify_checkpoint(sys.argv[1]).checkpoints[0].problems))\n"
+        f"import pathlib, re, sys, ckptool; print(int({expression}))\n"
         "print(re.search(r'VmHWM:\\s*(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=60,
         cwd=Path(__file__).parent.parent,
     )  # fmt: skip
-    problems, memory = map(int, done.stdout.split())
-    assert problems
-    assert memory < MEMORY + 8 * (len(BOMBS[name]) >> 10)
+    value, memory = map(int, done.stdout.split())
+    return value, memory
+
+
+SIZE = 96 << 20  # bytes of a tensor that is gone through in less memory than it takes
+
+# Field number and values of a V1 tensor of each kind, and how many these are.
+LARGE = {
+    DType.float32: (5, bytes(SIZE), SIZE // 4),
+    DType.int32: (7, b"\x81\x81\x81\1" * (SIZE // 4), SIZE // 4),
+    DType.string: (8, bytes(SIZE), 1),
+}
+
+
+@pytest.mark.parametrize("dtype", LARGE)
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "ckptool.diff_checkpoints(sys.argv[1], sys.argv[1], exact=True).equal",
+        "ckptool.verify_checkpoint(sys.argv[1], finite=True).ok",
+    ],
+    ids=["diff", "verify"],
+)
+def test_memory_of_v1_values(tmp_path: Path, dtype: DType, expression: str) -> None:
+    whole: TensorSlice = (Extent(0, -1),)
+    field, values, count = LARGE[dtype]
+    entries = {
+        b"": v1_meta(v1_listed(b"x", dtype, [count], whole)),
+        slice_key(b"x", whole): v1_values(b"x", whole, length_field(field, values)),
+    }
+    sound, memory = alone(expression, write_v1(tmp_path, entries))
+    assert sound
+    assert memory < MEMORY
+
+
+@pytest.mark.parametrize("elements", [[b"one string" * (SIZE // 10)], [b"many strings"] * (SIZE // 128)])
+def test_memory_of_strings(tmp_path: Path, elements: list[bytes]) -> None:
+    save_checkpoint(tmp_path / "m", {"s": np.array(elements, object)})
+    equal, memory = alone(
+        "ckptool.diff_checkpoints(sys.argv[1], sys.argv[1], exact=True).equal", tmp_path / "m"
+    )
+    assert equal
+    assert memory < MEMORY
 
 
 def test_tensors_that_all_span_a_shard_are_not_all_read(tmp_path: Path) -> None:

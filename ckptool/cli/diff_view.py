@@ -9,6 +9,7 @@ from typing import Any, TypeGuard, TypeVar
 from ckptool.cli.bars import bar
 from ckptool.cli.json_text import jsonable
 from ckptool.cli.output import Cell, Column, Output
+from ckptool.format.long_strings import LongString
 from ckptool.format.names import decode_name, encode_name
 from ckptool.format.shape import element_count, format_shape
 from ckptool.ops.diff import Change, Diff, Element
@@ -200,11 +201,11 @@ def _field(number: float | None) -> str:
 
 def _element_text(value: Any, *, cut: bool = False) -> str:
     """A value as NumPy prints it, or bytes for who makes it printable; with `cut` not all of a long one."""
-    if not isinstance(value, bytes):
+    if not isinstance(value, (bytes, LongString)):
         return str(value)
-    if cut and len(value) > _LONG_STRING:
-        return f"b'{decode_name(value[:_LONG_STRING])}'... ({len(value):,} bytes)"
-    return f"b'{decode_name(value)}'"
+    head, size = (value.head, value.size) if isinstance(value, LongString) else (value, len(value))
+    head = head[:_LONG_STRING] if cut else head
+    return f"b'{decode_name(head)}'" + (f"... ({size:,} bytes)" if size > len(head) else "")
 
 
 def document(diff: Diff, *, elements: bool) -> dict[str, object]:
@@ -241,6 +242,8 @@ def _element_json(value: Any) -> object:
 
     from ckptool.cli.values import as_json
 
+    if isinstance(value, LongString):
+        return {"size": value.size, "head": _element_json(value.head)}
     box = np.empty((), object)
     box[()] = value
     return as_json(box)

@@ -10,12 +10,15 @@ import math
 import operator
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckptool.errors import CorruptionError, UnsupportedError
 from ckptool.format.shape import Shape, format_shape
 from ckptool.wire.message import VARINT, as_int64, iter_fields, iter_messages, length_field, varint_field
 from ckptool.wire.varint import take
+
+if TYPE_CHECKING:
+    from ckptool.wire.varint import AnyBytes
 
 _RESERVED = re.compile(rb"[\x00\xff]")  # bytes that OrderedCode escapes inside strings
 _ESCAPED = re.compile(rb"\x00\xff|\xff\x00")
@@ -98,7 +101,7 @@ def flat_boxes(shape: Shape, start: int, stop: int) -> list[Box]:
     return boxes
 
 
-def decode_slice(buf: bytes | memoryview) -> TensorSlice:
+def decode_slice(buf: AnyBytes) -> TensorSlice:
     """The extents of a TensorSliceProto; an extent without a length is whole."""
     extents = []
     for number, value in iter_messages(buf):

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ckptool.errors import CorruptionError, UnsupportedError
 from ckptool.wire.checksum import crc32c, mask
 from ckptool.wire.files import InputFile
 from ckptool.wire.varint import MAX_VARINT32_SIZE, Buffer, encode_varint, read_varint, take
 
+if TYPE_CHECKING:
+    from ckptool.wire.file_view import FileView
+    from ckptool.wire.varint import AnyBytes
+
 MAGIC = 0xDB4775248B80FB57  # table/format.h kTableMagicNumber, stored little-endian
 MAGIC_BYTES = MAGIC.to_bytes(8, "little")
 FOOTER_SIZE = 48  # two handles of at most 20 bytes, padding, magic
 BLOCK_TRAILER_SIZE = 5  # compression type (1), masked CRC-32C of contents and type (4)
 RAW, SNAPPY = 0, 1
+
+# A block that is longer is not read whole to look something up: it holds a value of V1 that long.
+_LARGE = 1 << 20
 
 # A snappy block cannot expand more than this: a copy of 64 bytes takes 3 bytes at least.
 _SNAPPY_MAX_RATIO = 22
@@ -36,7 +43,7 @@ class BlockHandle(NamedTuple):
     size: int
 
     @classmethod
-    def decode(cls, buf: bytes | memoryview, pos: int = 0) -> tuple[BlockHandle, int]:
+    def decode(cls, buf: AnyBytes, pos: int = 0) -> tuple[BlockHandle, int]:
         """The handle at `pos`, and the position after it."""
         offset, pos = read_varint(buf, pos, len(buf))
         size, pos = read_varint(buf, pos, len(buf))
@@ -74,26 +81,32 @@ class Footer(NamedTuple):
 class StoredBlock(NamedTuple):
     """A block as it lies in the file: compressed perhaps, and not yet checked."""
 
-    contents: bytes
+    contents: bytes | FileView
     kind: int  # of compression: RAW, SNAPPY
     checksum: int  # of contents and kind, masked, as stored
 
     @property
     def is_intact(self) -> bool:
         """Whether the checksum matches."""
-        return self.checksum == mask(crc32c(bytes((self.kind,)), crc32c(self.contents)))
+        crc = 0
+        for piece in (self.contents,) if isinstance(self.contents, bytes) else self.contents.windows():
+            crc = crc32c(piece, crc)
+        return self.checksum == mask(crc32c(bytes((self.kind,)), crc))
 
-    def expand(self) -> bytes:
+    def expand(self) -> bytes | FileView:
         """The contents, decompressed. CorruptionError if that fails, or the compression is unknown."""
         if self.kind == RAW:
             return self.contents
         if self.kind == SNAPPY:
-            return _decompress(self.contents)
+            return _decompress(bytes(self.contents))
         raise CorruptionError(f"unknown block compression type {self.kind}")
 
 
 def fetch_block(file: InputFile, handle: BlockHandle) -> StoredBlock:
-    """The block at `handle`, nothing checked but that it lies inside the file (else CorruptionError)."""
+    """The block at `handle`, nothing checked but that it lies inside the file (else CorruptionError).
+
+    The contents of a large one stay in the file until somebody looks at them.
+    """
     if handle.offset + handle.size + BLOCK_TRAILER_SIZE > file.size:
         raise CorruptionError(
             f"block of {handle.size} bytes runs past the end of the file ({file.size} bytes)",
@@ -101,7 +114,13 @@ def fetch_block(file: InputFile, handle: BlockHandle) -> StoredBlock:
             offset=handle.offset,
         )
     file.expect(handle.offset, handle.offset + handle.size + BLOCK_TRAILER_SIZE)
-    contents = file.read(handle.offset, handle.size)
+    contents: bytes | FileView
+    if handle.size > _LARGE:
+        from ckptool.wire.file_view import FileView
+
+        contents = FileView(file, handle.offset, handle.size)
+    else:
+        contents = file.read(handle.offset, handle.size)
     trailer = file.read(handle.offset + handle.size, BLOCK_TRAILER_SIZE)
     return StoredBlock(contents, trailer[0], int.from_bytes(trailer[1:], "little"))
 
@@ -113,6 +132,11 @@ def read_block(file: InputFile, handle: BlockHandle) -> bytes:
     unknown compression type or bytes that do not decompress. Nothing is allocated
     before the handle is known to lie inside the file.
     """
+    return bytes(open_block(file, handle))
+
+
+def open_block(file: InputFile, handle: BlockHandle) -> bytes | FileView:
+    """As `read_block`, but the contents of a large one stay in the file."""
     block = fetch_block(file, handle)
     if not block.is_intact:
         raise CorruptionError("block checksum does not match", path=file.path, offset=handle.offset)
@@ -200,6 +224,7 @@ class Table:
         except CorruptionError as exc:
             raise exc.locate(path=file.path, base=file.size - FOOTER_SIZE) from exc
         self._recent: tuple[BlockHandle, bytes] | None = None
+        self._in_file: dict[BlockHandle, FileView] = {}
         self.separators: list[bytes] = []
         self.handles: list[BlockHandle] = []
         try:
@@ -225,17 +250,22 @@ class Table:
         value = self.view(key)
         return None if value is None else bytes(value)
 
-    def view(self, key: bytes) -> memoryview | None:
-        """As `get`, without copying: V1 values can be gigabytes."""
+    def view(self, key: bytes) -> memoryview | FileView | None:
+        """As `get`, without copying, or even reading, all of it: V1 values can be gigabytes."""
+        found = self.seek(key)
+        return found[1] if found is not None and found[0] == key else None
+
+    def seek(self, key: bytes) -> tuple[bytes, memoryview | FileView] | None:
+        """The first entry whose key is not less than `key`, None if there is none; reads one data block."""
         # A writer never leaves a block empty, but the format allows it: look on in the next.
         for number in range(bisect_left(self.separators, key), len(self.handles)):
             handle = self.handles[number]
             try:
-                found = _seek(memoryview(self._block(handle)), key)
+                found = _seek(self._contents(handle), key)
             except CorruptionError as exc:
                 raise exc.locate(path=self.file.path, base=handle.offset) from exc
             if found is not None:
-                return found[1] if found[0] == key else None
+                return found
         return None
 
     def blocks(self) -> Iterator[tuple[BlockHandle, bytes]]:
@@ -249,6 +279,18 @@ class Table:
         if self.handles:
             last = self.handles[-1]
             self.file.expect(self.handles[0].offset, last.offset + last.size + BLOCK_TRAILER_SIZE)
+
+    def _contents(self, handle: BlockHandle) -> memoryview | FileView:
+        """A block to look something up in; of one that stays in the file the checksum is compared once."""
+        if handle.size <= _LARGE or (self._recent is not None and self._recent[0] == handle):
+            return memoryview(self._block(handle))
+        if handle not in self._in_file:
+            block = open_block(self.file, handle)
+            if isinstance(block, bytes):  # it was compressed
+                self._recent = handle, block
+                return memoryview(block)
+            self._in_file[handle] = block
+        return self._in_file[handle][:]
 
     def _block(self, handle: BlockHandle) -> bytes:
         # Most indexes are one block, asked for again by every lookup.
@@ -265,7 +307,7 @@ class Table:
                 raise exc.locate(path=self.file.path, base=handle.offset) from exc
 
 
-def _seek(block: memoryview, key: bytes) -> tuple[bytes, memoryview] | None:
+def _seek(block: Buffer, key: bytes) -> tuple[bytes, Buffer] | None:
     """The first entry of `block` whose key is not less than `key`."""
     end, count = restart_array(block)
     low, high = 0, count - 1
@@ -283,7 +325,7 @@ def _seek(block: memoryview, key: bytes) -> tuple[bytes, memoryview] | None:
     return None
 
 
-def _restart(block: memoryview, end: int, number: int) -> int:
+def _restart(block: AnyBytes, end: int, number: int) -> int:
     at = end + 4 * number
     offset = int.from_bytes(take(block, at, 4), "little")
     if offset > end:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from typing import Literal, NamedTuple
 
 from ckptool.errors import CorruptionError
+from ckptool.format.long_strings import LONG, Element, LongString
 from ckptool.wire.checksum import crc32c, mask
 from ckptool.wire.varint import encode_varint, read_varint, take
 
@@ -20,6 +21,9 @@ _Order = Literal["little", "big"]
 _MAX_32 = 0xFFFF_FFFF
 _WINDOW = 1 << 18  # bytes in memory while a tensor is scanned
 _MAX_VARINT = 10
+
+_WRONG_LENGTHS = "the checksum of the string lengths does not match"
+_WRONG_VARIANT = "the checksum of a variant does not match"
 
 Read = Callable[[int, int], bytes]
 
@@ -48,25 +52,127 @@ def scan_strings(read: Read, size: int, count: int, *, big_endian: bool) -> Scan
     """
     if not size and not count:
         return Scan(0, 0, True, True)
+    found = _scan_lengths(read, size, count, big_endian=big_endian)
+    crc = found.checksum
+    for window in _windows(read, found.size, found.total):
+        crc = crc32c(window, crc)
+    return Scan(found.size + found.total, crc, found.lengths_match, found.shortest)
+
+
+def iter_strings(read: Read, size: int, count: int, *, big_endian: bool) -> Generator[Element, None, int]:
+    """The elements of a string tensor one after the other, in bounded memory; `read` as in `scan_strings`.
+
+    The generator returns the CRC-32C (unmasked) that the entry should hold. CorruptionError
+    when the lengths do not fit into the bytes stored or do not match their checksum.
+    """
+    if not size and not count:
+        return 0
+    found = _scan_lengths(read, size, count, big_endian=big_endian)
+    if not found.lengths_match:
+        raise CorruptionError(_WRONG_LENGTHS)
+    pos, crc = found.size, found.checksum
+    for lengths, _ in _all_lengths(read, size, count):
+        for group in _groups(lengths):
+            total = sum(group)
+            if total > LONG:
+                element, crc = _long_string(read, pos, total, crc)
+                yield element
+            else:
+                data, at = read(pos, total), 0
+                crc = crc32c(data, crc)
+                for length in group:
+                    yield data[at : at + length]
+                    at += length
+            pos += total
+    return crc
+
+
+def iter_variants(read: Read, size: int, count: int, *, big_endian: bool) -> Generator[Element, None, int]:
+    """As `iter_strings`, the serialized VariantTensorDataProto of each element of a variant tensor."""
+    order: _Order = "big" if big_endian else "little"
+    pos = crc = 0
+    for _ in range(count):
+        length, used = _variant_length(read, pos, size)
+        crc = crc32c(length.to_bytes(8, order), crc)
+        element: Element
+        if length > LONG:
+            element, crc = _long_string(read, pos + used, length, crc)
+        else:
+            element = read(pos + used, length)
+            crc = crc32c(element, crc)
+        pos += used + length
+        stored = read(pos, 4)
+        if int.from_bytes(stored, order) != mask(crc):
+            raise CorruptionError(_WRONG_VARIANT)
+        crc = crc32c(stored, crc)
+        pos += 4
+        yield element
+    return crc
+
+
+def _long_string(read: Read, pos: int, size: int, crc: int) -> tuple[LongString, int]:
+    """An element that is not kept in memory, and `crc` continued over its bytes."""
+
+    def windows() -> Iterator[bytes]:
+        nonlocal crc
+        for window in _windows(read, pos, size):
+            crc = crc32c(window, crc)
+            yield window
+
+    return LongString.of(windows()), crc
+
+
+def _groups(lengths: list[int]) -> Iterator[list[int]]:
+    """The lengths of elements to be read at once: some window full, or a single long one."""
+    group: list[int] = []
+    total = 0
+    for length in lengths:
+        if group and total + length > min(_WINDOW, LONG):
+            yield group
+            group, total = [], 0
+        group.append(length)
+        total += length
+    if group:
+        yield group
+
+
+class _Lengths(NamedTuple):
+    """What the lengths of a string tensor say: their sum, and as in `Scan` what comes before the bytes."""
+
+    size: int
+    checksum: int
+    lengths_match: bool
+    shortest: bool
+    total: int
+
+
+def _scan_lengths(read: Read, size: int, count: int, *, big_endian: bool) -> _Lengths:
     if size < count + 4:
         raise CorruptionError(f"{count} strings take more than the {size} bytes stored")
     order: _Order = "big" if big_endian else "little"
-    pos = crc = total = seen = 0
+    pos = crc = total = 0
     shortest = True
-    while seen < count:
-        window = read(pos, min(_WINDOW, size - pos))
-        lengths, used = _window_lengths(window, count - seen)
+    for lengths, used in _all_lengths(read, size, count):
         crc = crc32c(_all_fixed_width(lengths, order), crc)
         total += sum(lengths)
         shortest = shortest and (used == len(lengths) or used == sum(map(_varint_size, lengths)))
-        seen += len(lengths)
         pos += used
     if size - pos < 4 + total:
         raise CorruptionError(f"strings of {total} bytes where {max(0, size - pos - 4)} are left")
     stored = read(pos, 4)
     matches = int.from_bytes(stored, order) == mask(crc)
-    crc = _stream(read, pos + 4, total, crc32c(stored, crc))
-    return Scan(pos + 4 + total, crc, matches, shortest)
+    return _Lengths(pos + 4, crc32c(stored, crc), matches, shortest, total)
+
+
+def _all_lengths(read: Read, size: int, count: int) -> Iterator[tuple[list[int], int]]:
+    """The lengths, some at a time, and how many bytes these take."""
+    pos = seen = 0
+    while seen < count:
+        window = read(pos, min(_WINDOW, size - pos))
+        lengths, used = _window_lengths(window, count - seen)
+        yield lengths, used
+        seen += len(lengths)
+        pos += used
 
 
 def scan_variants(read: Read, size: int, count: int, *, big_endian: bool) -> Scan:
@@ -76,18 +182,27 @@ def scan_variants(read: Read, size: int, count: int, *, big_endian: bool) -> Sca
     order: _Order = "big" if big_endian else "little"
     pos, crc, matches, shortest = 0, 0, True, True
     for _ in range(count):
-        head = read(pos, min(_MAX_VARINT, size - pos))
-        length, used = read_varint(head, 0, len(head))
+        length, used = _variant_length(read, pos, size)
         shortest &= used == _varint_size(length)
         pos += used
-        if length + 4 > size - pos:
-            raise CorruptionError(f"a variant of {length} bytes where {max(0, size - pos - 4)} are left")
-        crc = _stream(read, pos, length, crc32c(length.to_bytes(8, order), crc))
+        crc = crc32c(length.to_bytes(8, order), crc)
+        for window in _windows(read, pos, length):
+            crc = crc32c(window, crc)
         stored = read(pos + length, 4)
         matches &= int.from_bytes(stored, order) == mask(crc)
         crc = crc32c(stored, crc)
         pos += length + 4
     return Scan(pos, crc, matches, shortest)
+
+
+def _variant_length(read: Read, pos: int, size: int) -> tuple[int, int]:
+    """The length of the variant at `pos`, which lies inside the bytes stored, and how many bytes say it."""
+    head = read(pos, min(_MAX_VARINT, size - pos))
+    length, used = read_varint(head, 0, len(head))
+    left = size - pos - used
+    if length + 4 > left:
+        raise CorruptionError(f"a variant of {length} bytes where {max(0, left - 4)} are left")
+    return length, used
 
 
 def _window_lengths(window: bytes, wanted: int) -> tuple[list[int], int]:
@@ -120,11 +235,10 @@ def _varint_size(value: int) -> int:
     return max(1, (value.bit_length() + 6) // 7)
 
 
-def _stream(read: Read, pos: int, size: int, crc: int) -> int:
-    """`crc` continued over the bytes from `pos`."""
+def _windows(read: Read, pos: int, size: int) -> Iterator[bytes]:
+    """The bytes from `pos` on, some at a time."""
     for at in range(pos, pos + size, _WINDOW):
-        crc = crc32c(read(at, min(_WINDOW, pos + size - at)), crc)
-    return crc
+        yield read(at, min(_WINDOW, pos + size - at))
 
 
 def decode_strings(data: bytes, count: int, *, big_endian: bool) -> tuple[list[bytes], int]:
@@ -147,7 +261,7 @@ def decode_strings(data: bytes, count: int, *, big_endian: bool) -> tuple[list[b
     stored = take(data, pos, 4)
     pos += 4
     if int.from_bytes(stored, order) != mask(crc):
-        raise CorruptionError("the checksum of the string lengths does not match")
+        raise CorruptionError(_WRONG_LENGTHS)
     if sum(lengths) > len(data) - pos:
         raise CorruptionError(f"strings of {sum(lengths)} bytes where {len(data) - pos} are left")
     crc = crc32c(stored, crc)
@@ -185,7 +299,7 @@ def decode_variants(data: bytes, count: int, *, big_endian: bool) -> tuple[list[
         pos += length + 4
         crc = crc32c(element, crc32c(length.to_bytes(8, order), crc))
         if int.from_bytes(stored, order) != mask(crc):
-            raise CorruptionError("the checksum of a variant does not match")
+            raise CorruptionError(_WRONG_VARIANT)
         crc = crc32c(stored, crc)
         elements.append(element)
     return elements, crc

@@ -5,21 +5,27 @@ Source: tensorflow/core/framework/tensor.proto.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ckptool.errors import CorruptionError
 from ckptool.format.arrays import SUB_BYTE_BITS, Array, decode_numbers, numpy_dtype
 from ckptool.format.dtypes import DType
-from ckptool.format.value_fields import ValueField, value_field
+from ckptool.format.long_strings import LONG, Element, LongString
+from ckptool.format.value_fields import HALF_A_NUMBER, ValueField, value_field
+from ckptool.wire.file_view import windows_of
 from ckptool.wire.message import FIXED32, LENGTH, VARINT, iter_fields, iter_messages
 from ckptool.wire.varint import MAX_VARINT64_SIZE
 
-_CHUNK = 1 << 20  # bytes of varints decoded at once
+if TYPE_CHECKING:
+    from ckptool.wire.varint import AnyBytes
+
+_CHUNK = 1 << 18  # bytes of numbers decoded at once, and how many that are not packed
 
 
-def decode_values(buf: bytes | memoryview, dtype: DType) -> Array:
+def decode_values(buf: AnyBytes, dtype: DType) -> Array:
     """All values of type `dtype` in a serialized TensorProto, one-dimensional; strings as objects.
 
     Elements may be packed or not, in any mixture. Integers outside the type wrap around,
@@ -30,7 +36,7 @@ def decode_values(buf: bytes | memoryview, dtype: DType) -> Array:
     return decode_field(buf, dtype, value_field(dtype))
 
 
-def decode_field(buf: bytes | memoryview, dtype: DType, field: ValueField) -> Array:
+def decode_field(buf: AnyBytes, dtype: DType, field: ValueField) -> Array:
     """As `decode_values`, from a given field."""
     if field.wire_type == LENGTH:
         strings = [bytes(value) for number, value in iter_messages(buf) if number == field.number]
@@ -40,35 +46,72 @@ def decode_field(buf: bytes | memoryview, dtype: DType, field: ValueField) -> Ar
     return _as_dtype(_raw_values(buf, field), dtype)
 
 
-def count_outside(buf: bytes | memoryview, dtype: DType, lowest: int, highest: int) -> int:
+def iter_values(buf: AnyBytes, dtype: DType) -> Iterator[Array]:
+    """As `decode_values`, of numbers, some at a time; what is wrong is raised when it is reached."""
+    is_complex = dtype in (DType.complex64, DType.complex128)
+    left = np.empty(0, value_field(dtype).stored)  # a real part whose imaginary part comes in the next piece
+    for raw in _raw_pieces(buf, value_field(dtype)):
+        if is_complex:
+            joined = np.concatenate([left, raw])
+            raw, left = joined[: len(joined) // 2 * 2], joined[len(joined) // 2 * 2 :]
+        if len(raw):
+            yield _as_dtype(raw, dtype)
+    if len(left):
+        raise CorruptionError(HALF_A_NUMBER)
+
+
+def iter_elements(buf: AnyBytes) -> Iterator[Element]:
+    """The strings in a serialized TensorProto one after the other, in bounded memory."""
+    for number, value in iter_messages(buf):
+        if number == value_field(DType.string).number:
+            if len(value) <= LONG:
+                yield bytes(value)
+            else:
+                yield LongString.of(windows_of(value))
+
+
+def count_outside(buf: AnyBytes, dtype: DType, lowest: int, highest: int) -> int:
     """How many of the integers that stand for values are not within the limits; raises as `decode_values`."""
-    raw = _raw_values(buf, value_field(dtype))
-    return int(np.count_nonzero((raw < lowest) | (raw > highest)))
+    pieces = _raw_pieces(buf, value_field(dtype))
+    return sum(int(np.count_nonzero((raw < lowest) | (raw > highest))) for raw in pieces)
 
 
-def _raw_values(buf: bytes | memoryview, field: ValueField) -> Array:
+def _raw_values(buf: AnyBytes, field: ValueField) -> Array:
     """All elements of a field, as the numpy type `field.stored`."""
-    parts: list[Array] = []
+    return np.concatenate([np.empty(0, field.stored), *_raw_pieces(buf, field)])
+
+
+def _raw_pieces(buf: AnyBytes, field: ValueField) -> Iterator[Array]:
+    """The elements of a field, some at a time, as the numpy type `field.stored`."""
     loose: list[int] = []
     for number, wire_type, value in iter_fields(buf):
         if number != field.number:
             continue
         if wire_type == field.wire_type and isinstance(value, int):
             loose.append(value)
+            if len(loose) == _CHUNK:
+                yield _from_loose(loose, field)
+                loose = []
         elif not isinstance(value, int):
-            parts += _from_loose(loose, field), _from_packed(value, field)
+            yield _from_loose(loose, field)
+            yield from _from_packed(value, field)
             loose = []
-    parts.append(_from_loose(loose, field))
-    return np.concatenate(parts)
+    yield _from_loose(loose, field)
 
 
-def _from_packed(value: bytes | memoryview, field: ValueField) -> Array:
+def _from_packed(value: AnyBytes, field: ValueField) -> Iterator[Array]:
     if field.wire_type == VARINT:
-        return _decode_varints(np.frombuffer(value, np.uint8), field.stored)
+        yield from _decode_varints(value, field.stored)
+        return
     item = 4 if field.wire_type == FIXED32 else 8
     if len(value) % item:
         raise CorruptionError(f"packed field of {len(value)} bytes, no multiple of {item}")
-    return np.frombuffer(value, field.stored)
+    for at in range(0, len(value), _CHUNK):
+        yield np.frombuffer(_in_memory(value[at : at + _CHUNK]), field.stored)
+
+
+def _in_memory(buf: AnyBytes) -> bytes | memoryview:
+    return buf if isinstance(buf, (bytes, memoryview)) else bytes(buf)
 
 
 def _from_loose(values: list[int], field: ValueField) -> Array:
@@ -77,21 +120,18 @@ def _from_loose(values: list[int], field: ValueField) -> Array:
     return np.array(values, np.uint32 if field.wire_type == FIXED32 else np.uint64).view(field.stored)
 
 
-def _decode_varints(stored: Array, target: str) -> Array:
-    """Every varint in `stored` (uint8) as numpy type `target`; much at once, but in bounded memory."""
-    out = np.empty(int(np.count_nonzero(stored < 0x80)), target)
-    position = done = 0
-    while position < len(stored):
-        chunk = stored[position : position + _CHUNK]
-        if position + _CHUNK < len(stored):
+def _decode_varints(packed: AnyBytes, target: str) -> Iterator[Array]:
+    """Every varint in `packed` as numpy type `target`, many at a time."""
+    position = 0
+    while position < len(packed):
+        chunk = np.frombuffer(_in_memory(packed[position : position + _CHUNK]), np.uint8)
+        if position + _CHUNK < len(packed):
             ends = np.flatnonzero(chunk[-MAX_VARINT64_SIZE:] < 0x80)
             if not len(ends):
                 raise CorruptionError("overlong varint in a packed field")
             chunk = chunk[: len(chunk) - MAX_VARINT64_SIZE + int(ends[-1]) + 1]
-        values = _decode_chunk(chunk)
-        out[done : done + len(values)] = values.astype(target)
-        position, done = position + len(chunk), done + len(values)
-    return out
+        yield _decode_chunk(chunk).astype(target)
+        position += len(chunk)
 
 
 def _decode_chunk(stored: Array) -> Array:
@@ -119,7 +159,7 @@ def _as_dtype(values: Array, dtype: DType) -> Array:
     target: np.dtype[Any] = numpy_dtype(dtype)
     if dtype in (DType.complex64, DType.complex128):
         if len(values) % 2:
-            raise CorruptionError("a complex number lacks its imaginary part")
+            raise CorruptionError(HALF_A_NUMBER)
         return values.view(target)
     if dtype in (DType.float16, DType.bfloat16):
         return values.astype(np.uint16).view(target)

@@ -7,7 +7,7 @@ tensor_slice_{reader,writer}.{h,cc}.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ckptool.errors import CorruptionError, UnsupportedError
 from ckptool.format.dtypes import DType
@@ -27,6 +27,9 @@ from ckptool.format.versions import Version
 from ckptool.wire.files import InputFile, open_input
 from ckptool.wire.message import VARINT, as_int32, iter_fields, iter_messages
 from ckptool.wire.varint import encode_varint
+
+if TYPE_CHECKING:
+    from ckptool.wire.file_view import FileView
 
 META_KEY = b""
 
@@ -80,7 +83,7 @@ class SavedSlices:
 
     def _merge_metadata(self, found: dict[bytes, SavedTensor], number: int) -> None:
         path = self._files[number].path
-        value = self._tables[number].view(META_KEY)
+        value = self._tables[number].get(META_KEY)
         if value is None:
             raise CorruptionError("the list of its tensors is missing", path=path)
         try:
@@ -110,8 +113,11 @@ class SavedSlices:
                 path=self._files[b.file].path,
             )
 
-    def raw_values(self, name: bytes, saved: SavedSlice) -> memoryview:
-        """The serialized TensorProto with the values of one slice; its block's checksum has been checked."""
+    def raw_values(self, name: bytes, saved: SavedSlice) -> memoryview | FileView:
+        """The serialized TensorProto with the values of one slice; its block's checksum has been checked.
+
+        A large one stays in the file.
+        """
         path = self._files[saved.file].path
         try:
             value = self._tables[saved.file].view(slice_key(name, saved.extents))
@@ -199,12 +205,13 @@ class SavedValues(NamedTuple):
 
     name: bytes
     extents: TensorSlice
-    values: memoryview  # a serialized TensorProto
+    values: memoryview | FileView  # a serialized TensorProto
 
 
-def decode_saved(value: memoryview) -> SavedValues:
+def decode_saved(value: memoryview | FileView) -> SavedValues:
     """The value of a slice key; CorruptionError if it cannot be decoded."""
-    name, values = b"", memoryview(b"")
+    name = b""
+    values: memoryview | FileView = memoryview(b"")
     extents: TensorSlice = ()
     for number, saved in iter_messages(value):
         if number == 2:
@@ -214,5 +221,5 @@ def decode_saved(value: memoryview) -> SavedValues:
                 elif inner == 2:
                     extents = decode_slice(field)
                 elif inner == 3:
-                    values = memoryview(field)
+                    values = field
     return SavedValues(name, extents, values)

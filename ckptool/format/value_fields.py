@@ -6,11 +6,16 @@ Source: tensorflow/core/framework/tensor.proto; tensorflow/core/util/saved_tenso
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ckptool.errors import CorruptionError, UnsupportedError
 from ckptool.format.dtypes import DType
+from ckptool.wire.file_view import windows_of
 from ckptool.wire.message import FIXED32, FIXED64, LENGTH, VARINT, iter_fields
+from ckptool.wire.varint import MAX_VARINT64_SIZE, Buffer
+
+if TYPE_CHECKING:
+    from ckptool.wire.varint import AnyBytes
 
 
 class ValueField(NamedTuple):
@@ -64,6 +69,8 @@ CONSTANT_FIELDS: Final = {
     DType.uint64: ValueField(17, VARINT, "<u8"),
 }
 
+HALF_A_NUMBER = "a complex number lacks its imaginary part"
+
 _CONTINUED = bytes(range(0x80, 0x100))  # bytes of a varint that are not its last
 _OVERLONG = re.compile(rb"[\x80-\xff]{10}")
 
@@ -76,7 +83,25 @@ def value_field(dtype: DType) -> ValueField:
     return field
 
 
-def count_values(buf: bytes | memoryview, dtype: DType) -> int:
+def packed_numbers(buf: Buffer, dtype: DType) -> Buffer | None:
+    """The bytes of all values in a serialized TensorProto, if they are as in a little-endian V2 shard.
+
+    That is if they are of fixed width and packed into one field. None for everything else,
+    and for what is no whole number of values.
+    """
+    field = value_field(dtype)
+    if field.wire_type not in (FIXED32, FIXED64):
+        return None
+    found = None
+    for number, _, value in iter_fields(buf):
+        if number == field.number:
+            if isinstance(value, int) or found is not None:
+                return None
+            found = value
+    return None if found is None or len(found) % dtype.size else found
+
+
+def count_values(buf: AnyBytes, dtype: DType) -> int:
     """How many values of `dtype` a serialized TensorProto holds, packed or not; nothing is decoded.
 
     Raises like `decode_values` of `ckptool.format.tensor_proto`.
@@ -94,12 +119,12 @@ def count_values(buf: bytes | memoryview, dtype: DType) -> int:
             count += _packed_count(value, field.wire_type)
     if dtype in (DType.complex64, DType.complex128):
         if count % 2:
-            raise CorruptionError("a complex number lacks its imaginary part")
+            raise CorruptionError(HALF_A_NUMBER)
         return count // 2
     return count
 
 
-def _packed_count(value: bytes | memoryview, wire_type: int) -> int:
+def _packed_count(value: AnyBytes, wire_type: int) -> int:
     if wire_type != VARINT:
         item = 4 if wire_type == FIXED32 else 8
         if len(value) % item:
@@ -107,6 +132,10 @@ def _packed_count(value: bytes | memoryview, wire_type: int) -> int:
         return len(value) // item
     if len(value) and value[-1] >= 0x80:
         raise CorruptionError("truncated varint in a packed field")
-    if _OVERLONG.search(value):
-        raise CorruptionError("overlong varint in a packed field")
-    return len(bytes(value).translate(None, _CONTINUED))
+    count, before = 0, b""
+    for window in windows_of(value):
+        if _OVERLONG.search(before + window):
+            raise CorruptionError("overlong varint in a packed field")
+        before = window[-MAX_VARINT64_SIZE:]
+        count += len(window.translate(None, _CONTINUED))
+    return count

@@ -5,11 +5,14 @@ Source: tensorflow/core/framework/versions.proto, tensorflow/core/framework/vers
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckptool.errors import UnsupportedError
-from ckptool.wire.message import VARINT, Value, as_int32, iter_fields, length_field, varint_field
+from ckptool.wire.message import VARINT, as_int32, iter_fields, length_field, varint_field
 from ckptool.wire.varint import encode_varint, read_varint
+
+if TYPE_CHECKING:
+    from ckptool.wire.varint import AnyBytes
 
 VERSION = 1  # kTensorBundleVersion; no release has written or demanded another
 
@@ -22,7 +25,7 @@ class Version(NamedTuple):
     bad_consumers: tuple[int, ...] = ()
 
     @classmethod
-    def decode(cls, buf: bytes | memoryview) -> Version:
+    def decode(cls, buf: AnyBytes) -> Version:
         """The fields as stored; bad_consumers packed or not."""
         producer = min_consumer = 0
         bad: list[int] = []
@@ -53,7 +56,7 @@ class Version(NamedTuple):
             raise UnsupportedError(f"refuses readers of version {VERSION}")
 
 
-def _packed_int32(wire_type: int, value: Value) -> list[int]:
+def _packed_int32(wire_type: int, value: int | AnyBytes) -> list[int]:
     if wire_type == VARINT:
         return [as_int32(value)]
     numbers = []

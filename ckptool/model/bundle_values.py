@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
+
 import numpy as np
 
 from ckptool.errors import CorruptionError
 from ckptool.format.arrays import Array, decode_numbers, fetch_region
 from ckptool.format.bundle import Bundle, BundleEntry
 from ckptool.format.dtypes import DType
+from ckptool.format.long_strings import Element, batches
 from ckptool.format.names import decode_name
 from ckptool.format.shape import check_shape, element_count
 from ckptool.format.slices import Box, resolve_slice, whole_box
-from ckptool.format.strings import decode_strings, decode_variants
+from ckptool.format.strings import decode_strings, decode_variants, iter_strings, iter_variants
+from ckptool.model.flow import object_array, scanned
 from ckptool.model.stored_numbers import checksum_fault
 from ckptool.model.tensors import Part, StoredTensor
 from ckptool.wire.checksum import crc32c
@@ -81,6 +85,9 @@ class _NumberPart(_BundlePart):
         crc = crc32c(stored)
         return decode_numbers(stored, entry.dtype, big_endian=self._bundle.endianness == "big"), crc
 
+    def pieces(self, *, verify: bool) -> Iterator[Array]:
+        yield from scanned(self, verify=verify)
+
     def read(self, region: Box, *, verify: bool) -> Array:
         self.ensure()
         entry, big_endian = self._entry, self._bundle.endianness == "big"
@@ -144,4 +151,25 @@ class _OpaquePart(_BundlePart):
         return part
 
     def verify(self) -> None:
-        self.read(self.box, verify=True)
+        for _ in self._elements(verify=True):
+            pass
+
+    def pieces(self, *, verify: bool) -> Iterator[Array]:
+        self.ensure()
+        yield from map(object_array, batches(self._elements(verify=verify)))
+
+    def _elements(self, *, verify: bool) -> Generator[Element, None, None]:
+        entry = self._entry
+        file = self._bundle.data(self._key, entry)
+        iterate = iter_strings if entry.dtype == DType.string else iter_variants
+        try:
+            crc = yield from iterate(
+                lambda at, size: file.read(entry.offset + at, size),
+                entry.size,
+                self.box.elements,
+                big_endian=self._bundle.endianness == "big",
+            )
+        except CorruptionError as exc:
+            raise (self._fault(exc.fault) if exc.path is None else exc) from exc
+        if verify:
+            self.compare(crc)

@@ -223,11 +223,13 @@ def table_kind(path: str) -> Literal["V1", "V2"] | None:
     """
     with open_input(path) as file:
         try:
-            key, value = next(Table(file).items())
-        except (CorruptionError, UnsupportedError, StopIteration):
+            first = Table(file).seek(b"")
+            if first is None:
+                return "V1"
+            key, value = first
+            kind = value[0] if len(value) and not key else None
+        except (CorruptionError, UnsupportedError):
             return "V1"
-    if key or not value:
-        return None
-    if value[0] == _V1_FIRST_BYTE:
+    if kind == _V1_FIRST_BYTE:
         return "V1"
-    return "V2" if value[0] == _V2_FIRST_BYTE else None
+    return "V2" if kind == _V2_FIRST_BYTE else None

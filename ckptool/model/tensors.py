@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from ckptool.format.dtypes import DType
 from ckptool.format.names import decode_name
 from ckptool.format.shape import Shape
 from ckptool.format.slices import Box, find_overlap, flat_boxes, whole_box
+from ckptool.model.flow import interleaved, joined
 
 
 class Part(Protocol):
@@ -41,6 +42,13 @@ class Part(Protocol):
 
         For going through all of it once: the checksums, combined, are for `compare`. Call
         `ensure` before.
+        """
+
+    def pieces(self, *, verify: bool) -> Iterator[Array]:
+        """All elements in row-major order, as one-dimensional arrays, in bounded memory.
+
+        Strings of more than LONG bytes come as `LongString`. What is wrong is raised at the
+        end at the latest.
         """
 
     def compare(self, crc: int) -> None:
@@ -81,6 +89,23 @@ class StoredTensor:
         """Compare the checksums of all its parts, numbers in bounded memory; raises like `read`."""
         for part in self.parts:
             part.verify()
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether a stretch of any of its parts costs no more than its own bytes."""
+        return all(part.is_streamed for part in self.parts)
+
+    def pieces(self, *, verify: bool = True) -> Iterator[Array]:
+        """All elements in row-major order, as one-dimensional arrays, in bounded memory.
+
+        Strings of more than LONG bytes come as `LongString`. Raises what `read` raises, at
+        the end at the latest.
+        """
+        parts = self.checked_parts()
+        if len(parts) == 1:
+            yield from parts[0].pieces(verify=verify)
+        else:
+            yield from joined(interleaved(parts, self.shape, verify=verify))
 
     def read_flat(self, start: int, stop: int, *, verify: bool = False) -> Array:
         """Elements `start` to `stop` in row-major order, one-dimensional; raises like `read`.

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from ckptool.errors import CorruptionError, UnsupportedError
-from ckptool.format.arrays import Array
+from ckptool.format.arrays import Array, decode_numbers, fetch_region
 from ckptool.format.dtypes import DType
+from ckptool.format.long_strings import batches
 from ckptool.format.names import decode_name
 from ckptool.format.slices import Box
-from ckptool.format.tensor_proto import decode_values
+from ckptool.format.tensor_proto import decode_values, iter_elements, iter_values
 from ckptool.format.v1 import SavedSlice, SavedSlices, SavedTensor
+from ckptool.format.value_fields import packed_numbers
+from ckptool.model.flow import object_array, scanned
 from ckptool.model.tensors import StoredTensor
+
+if TYPE_CHECKING:
+    from ckptool.wire.file_view import FileView
 
 
 def v1_tensor(saved: SavedSlices, name: bytes, tensor: SavedTensor) -> StoredTensor:
@@ -29,35 +41,96 @@ class _SavedPart:
         self._dtype = dtype
         self._piece = piece
 
+    @property
+    def _path(self) -> str:
+        return self._saved.file_path(self._piece.file)
+
+    def _fault(self, fault: str) -> CorruptionError:
+        return CorruptionError(f"tensor {decode_name(self._name)}: {fault}", path=self._path)
+
+    def _wrong_count(self, count: int) -> CorruptionError:
+        return self._fault(f"{count} values are stored where there should be {self.box.elements}")
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Says in errors which tensor it is."""
+        try:
+            yield
+        except (CorruptionError, UnsupportedError) as exc:
+            if exc.path is None:
+                exc.fault, exc.offset = f"tensor {decode_name(self._name)}: {exc.fault}", None
+            raise exc.locate(path=self._path) from exc
+
+    def _stored(self) -> memoryview | FileView:
+        return self._saved.raw_values(self._name, self._piece)
+
+    def _packed(self) -> memoryview | FileView | None:
+        """The bytes of its numbers, if they lie there as they do in a shard."""
+        with self._named():
+            return packed_numbers(self._stored(), self._dtype)
+
     def ensure(self) -> None:
         # Every element takes a byte at least, however it is encoded.
-        if len(self._saved.raw_values(self._name, self._piece)) < self.box.elements:
+        if len(self._stored()) < self.box.elements:
             raise self._fault(f"fewer values are stored than the {self.box.elements} it should have")
+        packed = self._packed()
+        if packed is not None and len(packed) != self.box.elements * self._dtype.size:
+            raise self._wrong_count(len(packed) // self._dtype.size)
 
     def verify(self) -> None:
-        self.ensure()  # reads the block, which the table checks
+        self.ensure()  # looks into the block, which the table checks
 
-    is_streamed = False
+    @property
+    def is_streamed(self) -> bool:
+        return self._packed() is not None
 
     def scan(self, start: int, stop: int) -> tuple[Array, int]:
-        return self.read(self.box, verify=False).reshape(-1)[start:stop], 0
+        packed, size = self._packed(), self._dtype.size
+        if packed is None:
+            return self.read(self.box, verify=False).reshape(-1)[start:stop], 0
+        stored = np.empty((stop - start, size), np.uint8)
+        wanted = packed[start * size : stop * size]
+        if isinstance(wanted, memoryview):
+            stored.reshape(-1)[:] = np.frombuffer(wanted, np.uint8)
+        elif len(wanted):
+            wanted.file.read_into(wanted.start, stored.data.cast("B"))
+        return decode_numbers(stored, self._dtype, big_endian=False), 0
 
     def compare(self, crc: int) -> None:
         pass
 
-    def _fault(self, fault: str) -> CorruptionError:
-        return CorruptionError(
-            f"tensor {decode_name(self._name)}: {fault}", path=self._saved.file_path(self._piece.file)
-        )
+    def pieces(self, *, verify: bool) -> Iterator[Array]:
+        if self.is_streamed:
+            yield from scanned(self, verify=verify)
+            return
+        count = 0
+        with self._named():
+            stored = self._stored()
+            pieces = (
+                map(object_array, batches(iter_elements(stored)))
+                if self._dtype == DType.string
+                else iter_values(stored, self._dtype)
+            )
+            for piece in pieces:
+                count += len(piece)
+                if count > self.box.elements:
+                    break
+                yield piece
+        if count < self.box.elements:
+            raise self._wrong_count(count)
+        if count > self.box.elements:
+            raise self._fault(f"more values are stored than the {self.box.elements} it should have")
 
     def read(self, region: Box, *, verify: bool) -> Array:
-        stored = self._saved.raw_values(self._name, self._piece)
-        try:
-            values = decode_values(stored, self._dtype)
-        except (CorruptionError, UnsupportedError) as exc:
-            exc.fault, exc.offset = f"tensor {decode_name(self._name)}: {exc.fault}", None
-            raise exc.locate(path=self._saved.file_path(self._piece.file)) from exc
+        packed = self._packed()
+        if packed is not None and not isinstance(packed, memoryview):
+            self.ensure()
+            local = Box(tuple(a - b for a, b in zip(region.start, self.box.start, strict=True)), region.size)
+            stored = fetch_region(packed.file, packed.start, self._dtype.size, self.box.size, local)
+            return decode_numbers(stored, self._dtype, big_endian=False).reshape(region.size)
+        with self._named():
+            values = decode_values(self._stored(), self._dtype)
         if len(values) != self.box.elements:
-            raise self._fault(f"{len(values)} values are stored where there should be {self.box.elements}")
+            raise self._wrong_count(len(values))
         part: Array = values.reshape(self.box.size)[region.within(self.box)]
         return part

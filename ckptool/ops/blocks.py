@@ -9,11 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ckptool.format.arrays import Array
+from ckptool.model.flow import BLOCK
 from ckptool.model.reader import CheckpointReader
 from ckptool.model.tensors import Part
 from ckptool.ops.parallel import map_in_order
 from ckptool.ops.show import Wanted
-from ckptool.ops.stream import BLOCK, stream_values
+from ckptool.ops.stream import stream_values
 from ckptool.wire.checksum import combine
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _stretches(reader: CheckpointReader, wanted: Sequence[Wanted]) -> Iterator[_
     for number, one in enumerate(wanted):
         tensor = reader.stored(one.name)
         parts = tensor.checked_parts()
-        if one.index or not all(part.is_streamed for part in parts):
+        if one.index or not tensor.is_streamed:
             yield _Stretch(number, one, None, 0, one.elements)
             continue
         for part in parts:

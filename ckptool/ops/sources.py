@@ -8,7 +8,7 @@ import numpy as np
 
 from ckptool.format.arrays import Array, decode_numbers, numpy_dtype
 from ckptool.format.shape import element_count
-from ckptool.format.slices import whole_box
+from ckptool.model.flow import Flow
 from ckptool.model.reader import CheckpointReader
 from ckptool.model.stored_numbers import StoredNumbers
 from ckptool.model.tensors import StoredTensor
@@ -21,7 +21,10 @@ class Source(Protocol):
     """Reads one stretch of a tensor from its beginning to its end; for one thread."""
 
     def block(self, start: int, stop: int) -> Array:
-        """The next elements, one-dimensional."""
+        """The next elements, one-dimensional, until those that follow are asked for; one at least."""
+
+    def finish(self) -> None:
+        """After the last element of the stretch: raises what is wrong at its end."""
 
 
 class Stored:
@@ -50,31 +53,41 @@ class Stored:
         return decode_numbers(stored, self._numbers.dtype, big_endian=self._numbers.big_endian)
 
     def block(self, start: int, stop: int) -> Array:
-        """The next elements, until those that follow are asked for."""
+        """All of these elements."""
         self.fetch(start, stop)
         return self.decode()
 
+    def finish(self) -> None:
+        """Nothing: `crc` is compared by who has that of all stretches."""
+
 
 class Cut:
-    """Numbers in slices in V2 shards; their checksums are checked apart, by `StoredTensor.verify`."""
+    """Numbers in several pieces, or in a V1 file; they are checked apart, by `StoredTensor.verify`."""
 
     def __init__(self, tensor: StoredTensor) -> None:
         self._tensor = tensor
 
     def block(self, start: int, stop: int) -> Array:
-        """The elements, one-dimensional."""
+        """All of these elements."""
         return self._tensor.read_flat(start, stop)
 
+    def finish(self) -> None:
+        """Nothing more."""
 
-class Whole:
-    """What can only be read all at once: strings, and anything in V1 files."""
+
+class Flowing:
+    """Elements that are found only by going through all before them: strings, V1's integers."""
 
     def __init__(self, tensor: StoredTensor) -> None:
-        self._values = tensor.read(whole_box(tensor.shape)).reshape(-1)
+        self._flow = Flow(tensor.pieces())
 
     def block(self, start: int, stop: int) -> Array:
-        """The elements, one-dimensional."""
-        return self._values[start:stop]
+        """The next elements, at most so many."""
+        return self._flow.take(stop - start)
+
+    def finish(self) -> None:
+        """Compare the checksum."""
+        self._flow.finish()
 
 
 class Side:
@@ -90,8 +103,8 @@ class Side:
         numbers = None if head.info is None else reader.stored_numbers(head.info)
         # Looking a tensor up in the index takes longer than comparing a small one.
         self._origin: StoredNumbers | StoredTensor = numbers if numbers is not None else reader.stored(name)
-        self._is_cut = numbers is None and reader.format == "V2" and head.dtype.size > 0
         numpy_dtype(head.dtype)
+        self._is_cut = isinstance(self._origin, StoredTensor) and self._origin.is_streamed
 
     @property
     def numbers(self) -> StoredNumbers | None:
@@ -108,7 +121,7 @@ class Side:
         if isinstance(self._origin, StoredNumbers):
             return Stored(self._origin)
         if not self._is_cut:
-            return Whole(self._origin)
+            return Flowing(self._origin)
         if start == 0:
             self._origin.verify()
         return Cut(self._origin)

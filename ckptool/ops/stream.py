@@ -10,14 +10,11 @@ import numpy as np
 
 from ckptool.format.arrays import Array
 from ckptool.format.slices import Box
+from ckptool.model.flow import BLOCK
 from ckptool.model.indexing import resolve_index
 from ckptool.model.reader import CheckpointReader
 from ckptool.model.tensors import StoredTensor
 from ckptool.ops.show import Wanted
-from ckptool.wire.checksum import combine
-
-BLOCK = 1 << 18
-"""Elements in a block at most, where values can be read in parts at all (not strings, not V1)."""
 
 
 def stream_values(reader: CheckpointReader, wanted: Wanted, *, verify: bool = True) -> Iterator[Array]:
@@ -27,11 +24,12 @@ def stream_values(reader: CheckpointReader, wanted: Wanted, *, verify: bool = Tr
     is wanted whole while it is read, after its last block.
     """
     tensor = reader.stored(wanted.name)
-    if not wanted.index and tensor.is_whole and all(part.is_streamed for part in tensor.parts):
-        yield from _scan(tensor, verify=verify)
+    is_streamed = tensor.is_streamed
+    if not wanted.index and wanted.dtype.size and (tensor.is_whole or not is_streamed):
+        yield from tensor.pieces(verify=verify)
         return
     region, rest = resolve_index(wanted.index, tensor.shape)
-    if not all(part.is_streamed for part in tensor.parts):
+    if not is_streamed:
         values = tensor.read(region, verify=verify)[(*rest, ...)].reshape(-1)
         if len(values):
             yield values
@@ -45,19 +43,6 @@ def stream_values(reader: CheckpointReader, wanted: Wanted, *, verify: bool = Tr
     ]
     for piece in _pieces(picks):
         yield _take(tensor, region, piece)
-
-
-def _scan(tensor: StoredTensor, *, verify: bool) -> Iterator[Array]:
-    [part] = tensor.checked_parts()
-    total, crc = part.box.elements, 0
-    for start in range(0, max(total, 1), BLOCK):
-        stop = min(start + BLOCK, total)
-        block, piece = part.scan(start, stop)
-        crc = combine(crc, piece, (stop - start) * tensor.dtype.size)
-        if stop == total and verify:
-            part.compare(crc)  # before the last block, so that nobody takes it for good
-        if len(block):
-            yield block
 
 
 def _pieces(picks: Sequence[range]) -> Iterator[Sequence[range]]:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, ParamSpec, TypeVar
 
+import numpy as np
+
 from ckptool.errors import CheckpointError
 from ckptool.ops.compare import BLOCK, Comparison, same_bytes
 from ckptool.ops.diff_plan import Wanted
 from ckptool.ops.rules import Rules
-from ckptool.ops.sources import Side, Stored
+from ckptool.ops.sources import Side, Source, Stored
 from ckptool.ops.tally import Tally
 from ckptool.wire.checksum import combine
 
@@ -81,11 +83,25 @@ def compare_stretch(work: Stretch) -> Found:
     if isinstance(a, Stored) and isinstance(b, Stored):
         _compare_stored(work, a, b, comparison)
         return Found(comparison.tally, a.crc, b.crc)
-    for start, stop in _blocks(work):
-        block_a, block_b = _call("a", a.block, start, stop), _call("b", b.block, start, stop)
-        if not _is_decided(work, comparison.tally):
-            comparison.add(start, block_a, block_b)
+    _compare_blocks(work, a, b, comparison)
+    _call("a", a.finish)
+    _call("b", b.finish)
     return Found(comparison.tally, getattr(a, "crc", 0), getattr(b, "crc", 0))
+
+
+def _compare_blocks(work: Stretch, a: Source, b: Source, comparison: Comparison) -> None:
+    """Of either side there may be less at a time than was asked for: as much is compared as both have."""
+    at = work.start
+    left_a = left_b = np.empty(0)
+    while at < work.stop:
+        stop = min(at + BLOCK, work.stop)
+        left_a = left_a if len(left_a) else _call("a", a.block, at, stop)
+        left_b = left_b if len(left_b) else _call("b", b.block, at, stop)
+        count = min(len(left_a), len(left_b))
+        if not _is_decided(work, comparison.tally):
+            comparison.add(at, left_a[:count], left_b[:count])
+        left_a, left_b = left_a[count:], left_b[count:]
+        at += count
 
 
 def _compare_stored(work: Stretch, a: Stored, b: Stored, comparison: Comparison) -> None:

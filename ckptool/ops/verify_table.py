@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from ckptool.errors import CorruptionError
 from ckptool.format.names import decode_name
@@ -22,9 +23,12 @@ from ckptool.model.foreign import recognise
 from ckptool.ops.problems import Report
 from ckptool.wire.files import InputFile
 
-_EMPTY_BLOCK = bytes(4) + (1).to_bytes(4, "little")
+if TYPE_CHECKING:
+    from ckptool.wire.file_view import FileView
 
-Entry = tuple[bytes, memoryview]
+    Entry = tuple[bytes, memoryview | FileView]
+
+_EMPTY_BLOCK = bytes(4) + (1).to_bytes(4, "little")
 
 
 class TableCheck:
@@ -80,8 +84,10 @@ class TableCheck:
         if contents is not None and contents != _EMPTY_BLOCK:
             self._add("bad-metaindex", "the metaindex is not empty", handle.offset, handle.size)
 
-    def _read_block(self, handle: BlockHandle, what: str, *, raw_only: bool = False) -> bytes | None:
-        """The contents of a block; None, and a problem, if they cannot be had."""
+    def _read_block(
+        self, handle: BlockHandle, what: str, *, raw_only: bool = False
+    ) -> bytes | FileView | None:
+        """The contents of a block, see `fetch_block`; None, and a problem, if they cannot be had."""
         try:
             block = fetch_block(self.file, handle)
         except CorruptionError as exc:
@@ -98,7 +104,7 @@ class TableCheck:
             self._add("block-compression", f"{what}: {exc.fault}", handle.offset, handle.size)
             return None
 
-    def _read_index(self, index: bytes, handle: BlockHandle) -> None:
+    def _read_index(self, index: bytes | FileView, handle: BlockHandle) -> None:
         """Separators and handles of the data blocks."""
         before: bytes | None = None
         for separator, value in self._block_entries(index, handle, "index block"):
@@ -111,7 +117,7 @@ class TableCheck:
                 self._add("bad-handle", "the place of a data block cannot be decoded", handle.offset)
                 self.complete = False
                 continue
-            if end != len(value) or block.encode() != value:
+            if end != len(value) or block.encode() != bytes(value):
                 self._add(
                     "bad-handle", "the place of a data block is not written as it should", handle.offset
                 )
@@ -176,16 +182,17 @@ class TableCheck:
         name = decode_name(key)
         self._report.add(code, fault, tensor=name, file=self.file.path, offset=handle.offset)
 
-    def _block_entries(self, block: bytes, handle: BlockHandle, what: str) -> list[Entry]:
+    def _block_entries(self, block: bytes | FileView, handle: BlockHandle, what: str) -> list[Entry]:
         """The entries of a block, as many as can be decoded."""
-        view = memoryview(block)
+        view = memoryview(block) if isinstance(block, bytes) else block
         try:
             end, count = restart_array(block)
         except CorruptionError as exc:
             self._add("bad-block", f"{what}: {exc.fault}", handle.offset, handle.size)
             self.complete = False
             return []
-        restarts = [int.from_bytes(view[at : at + 4], "little") for at in range(end, end + 4 * count, 4)]
+        packed = bytes(view[end : end + 4 * count])
+        restarts = [int.from_bytes(packed[at : at + 4], "little") for at in range(0, 4 * count, 4)]
         rising = all(a < b for a, b in pairwise(restarts))
         if restarts[:1] == [0] and rising and (restarts[-1] < end or end == 0):
             try:

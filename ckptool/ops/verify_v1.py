@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from ckptool.errors import CheckpointError, CorruptionError, UnsupportedError
 from ckptool.format.dtypes import DType
@@ -21,6 +22,9 @@ from ckptool.ops.problems import MAX_PER_CODE, Report
 from ckptool.ops.verify_slices import Place, check_cover
 from ckptool.ops.verify_table import TableCheck
 from ckptool.wire.files import open_input
+
+if TYPE_CHECKING:
+    from ckptool.wire.file_view import FileView
 
 Progress = Callable[[int], None]
 
@@ -133,10 +137,10 @@ class _FileCheck:
         tensor, extents, _ = self._listed[key]
         self._tensor("slice-missing", tensor.name, f"{_called(extents)} is listed, but not stored")
 
-    def _read_list(self, value: memoryview) -> bool:
+    def _read_list(self, value: memoryview | FileView) -> bool:
         """Take in the metadata of the file; whether it could be decoded."""
         try:
-            metadata = decode_metadata(value)
+            metadata = decode_metadata(bytes(value))
         except CorruptionError as exc:
             self._file("bad-header", f"the list of tensors cannot be decoded ({exc.fault})")
             return False
@@ -175,7 +179,7 @@ class _FileCheck:
             self._contents.slices[tensor.name].append((extents, box))
             self._listed[slice_key(tensor.name, extents)] = tensor, extents, box
 
-    def _check_values(self, key: bytes, value: memoryview, *, listed: bool) -> None:
+    def _check_values(self, key: bytes, value: memoryview | FileView, *, listed: bool) -> None:
         found = self._listed.get(key)
         if found is None:
             # Without a list, or where it does not know the tensor for its bad shape, that is no news.
@@ -207,17 +211,24 @@ class _FileCheck:
         if tensor.dtype in _NARROW or (self._finite and tensor.dtype in _FLOATS):
             self._check_numbers(saved.values, tensor, extents)
 
-    def _check_numbers(self, values: memoryview, tensor: ListedTensor, extents: TensorSlice) -> None:
+    def _check_numbers(
+        self, values: memoryview | FileView, tensor: ListedTensor, extents: TensorSlice
+    ) -> None:
         from ckptool.format.non_finite import count_non_finite
-        from ckptool.format.tensor_proto import count_outside, decode_values
+        from ckptool.format.tensor_proto import count_outside, iter_values
 
         limits = _NARROW.get(tensor.dtype)
         if limits is not None and (outside := count_outside(values, tensor.dtype, *limits)):
             fault = f"{_called(extents)}: {outside} values do not fit {tensor.dtype}"
             self._tensor("value-range", tensor.name, fault)
         if self._finite and tensor.dtype in _FLOATS:
-            numbers = memoryview(decode_values(values, tensor.dtype).tobytes())
-            nan, inf, first = count_non_finite(numbers, tensor.dtype, big_endian=False)
+            nan = inf = seen = 0
+            first = -1
+            for numbers in iter_values(values, tensor.dtype):
+                found = count_non_finite(memoryview(numbers.tobytes()), tensor.dtype, big_endian=False)
+                nan, inf = nan + found[0], inf + found[1]
+                first = seen + found[2] if first < 0 <= found[2] else first
+                seen += len(numbers)
             if first >= 0:
                 fault = f"{_called(extents)}: {nan} NaN, {inf} infinite; the first is element {first}"
                 self._tensor("not-finite", tensor.name, fault)

@@ -10,10 +10,13 @@ Source: protobuf.dev/programming-guides/encoding.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ckptool.errors import CorruptionError
-from ckptool.wire.varint import encode_varint, read_varint, take, to_signed
+from ckptool.wire.varint import Buffer, encode_varint, read_varint, take, to_signed
+
+if TYPE_CHECKING:
+    from ckptool.wire.varint import AnyBytes
 
 VARINT: Final = 0
 FIXED64: Final = 1
@@ -24,10 +27,8 @@ FIXED32: Final = 5
 
 MAX_GROUP_DEPTH = 100  # protobuf's own recursion limit
 
-Value = int | bytes | memoryview
 
-
-def iter_fields(buf: bytes | memoryview) -> Iterator[tuple[int, int, Value]]:
+def iter_fields(buf: Buffer) -> Iterator[tuple[int, int, int | Buffer]]:
     """(field number, wire type, value) of each field of a message.
 
     Varints and fixed-width fields come as unsigned integers, length-delimited ones as
@@ -49,14 +50,14 @@ def iter_fields(buf: bytes | memoryview) -> Iterator[tuple[int, int, Value]]:
         yield number, wire_type, value
 
 
-def iter_messages(buf: bytes | memoryview) -> Iterator[tuple[int, bytes | memoryview]]:
+def iter_messages(buf: Buffer) -> Iterator[tuple[int, Buffer]]:
     """(field number, value) of the length-delimited fields alone: sub-messages, strings, packed numbers."""
     for number, _, value in iter_fields(buf):
         if not isinstance(value, int):
             yield number, value
 
 
-def _read_value(buf: bytes | memoryview, pos: int, wire_type: int, start: int) -> tuple[Value, int]:
+def _read_value(buf: Buffer, pos: int, wire_type: int, start: int) -> tuple[int | Buffer, int]:
     if wire_type == VARINT:
         return read_varint(buf, pos, len(buf))
     if wire_type == LENGTH:
@@ -69,7 +70,7 @@ def _read_value(buf: bytes | memoryview, pos: int, wire_type: int, start: int) -
     raise CorruptionError(f"invalid wire type {wire_type}", offset=start)
 
 
-def _skip_group(buf: bytes | memoryview, pos: int, number: int, depth: int) -> int:
+def _skip_group(buf: AnyBytes, pos: int, number: int, depth: int) -> int:
     while True:
         start = pos
         tag, pos = read_varint(buf, pos, len(buf))
@@ -86,12 +87,12 @@ def _skip_group(buf: bytes | memoryview, pos: int, number: int, depth: int) -> i
             _, pos = _read_value(buf, pos, wire_type, start)
 
 
-def as_int32(value: Value) -> int:
+def as_int32(value: int | AnyBytes) -> int:
     """A varint field read as protobuf's int32: the low 32 bits, signed."""
     return to_signed(value, 32) if isinstance(value, int) else 0
 
 
-def as_int64(value: Value) -> int:
+def as_int64(value: int | AnyBytes) -> int:
     """A varint field read as protobuf's int64."""
     return to_signed(value, 64) if isinstance(value, int) else 0
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from ckptool.errors import CorruptionError
 
-Buffer = TypeVar("Buffer", bound="bytes | memoryview")
+if TYPE_CHECKING:
+    from ckptool.wire.file_view import FileView
+
+    AnyBytes = bytes | memoryview | FileView
+
+Buffer = TypeVar("Buffer", bound="AnyBytes")
 
 MAX_VARINT32_SIZE = 5  # LevelDB util/coding.cc: a 32-bit varint has at most five bytes
 MAX_VARINT64_SIZE = 10
@@ -19,9 +24,7 @@ def take(buf: Buffer, pos: int, size: int) -> Buffer:
     return cast("Buffer", buf[pos : pos + size])
 
 
-def read_varint(
-    buf: bytes | memoryview, pos: int, end: int, max_size: int = MAX_VARINT64_SIZE
-) -> tuple[int, int]:
+def read_varint(buf: AnyBytes, pos: int, end: int, max_size: int = MAX_VARINT64_SIZE) -> tuple[int, int]:
     """The varint that starts at `pos`, as (value, position after it).
 
     Non-minimal forms are accepted, as LevelDB and protobuf do; bits past the 64th are

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ckptool.format import strings
 from tests.bundles import write_bundle
 from tests.cli.runner import FIXTURES, execute, on_terminal, run
 
@@ -81,6 +82,18 @@ def test_elements_in_lines(pair: tuple[str, str]) -> None:
         "value\telement\t[1,2]\t5.0\t5.5",
         r"words	element	[1]	b'y'	b'z'",
     ]
+
+
+def test_of_a_long_string_only_the_beginning_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = write_bundle(tmp_path / "a", {"s": [b"x" * 3000]})
+    b = write_bundle(tmp_path / "b", {"s": [b"\xff"]})
+    monkeypatch.setattr(strings, "LONG", 1000)
+    (change,) = json.loads(run("diff", a, b, "--json", "--max-diffs", "1").stdout)["changed"]
+    assert change["diffs"] == [{"at": [0], "a": {"size": 3000, "head": "x" * 1024}, "b": {"base64": "/w=="}}]
+    line = run("diff", a, b, "--max-diffs", "1").stdout.splitlines()[1]
+    assert line == f"s\telement\t[0]\tb'{'x' * 1024}'... (3,000 bytes)\tb'\\xff'"
 
 
 def test_infinities_are_words(tmp_path: Path) -> None:

@@ -154,8 +154,8 @@ def test_iteration_is_lazy(opened: Opener) -> None:
 def test_values_can_be_had_without_a_copy(opened: Opener) -> None:
     table, _ = opened(write_table([(b"big", bytes(100_000))]))
     first, second = table.view(b"big"), table.view(b"big")
-    assert first is not None
-    assert second is not None
+    assert isinstance(first, memoryview)
+    assert isinstance(second, memoryview)
     assert first.obj is second.obj
 
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ckptool import CheckpointReader, CorruptionError
+from ckptool.format import long_strings
+from ckptool.format import strings as strings_module
 from ckptool.format.bundle import BundleHeader
-from ckptool.format.strings import decode_strings, decode_variants, encode_strings
+from ckptool.format.long_strings import LongString, batches
+from ckptool.format.strings import (
+    decode_strings,
+    decode_variants,
+    encode_strings,
+    iter_strings,
+    iter_variants,
+)
 from ckptool.wire.checksum import crc32c, mask, unmask
 from ckptool.wire.varint import encode_varint
 from tests.tables import entry, table
@@ -170,3 +180,78 @@ def test_a_length_of_more_than_32_bits_counts_as_64(monkeypatch: pytest.MonkeyPa
         crc32c(fixed + check + b"xhello"),
     )
     assert encode_strings([b"x", b"hello"])[0] == data
+
+
+def drained(elements):
+    """The elements that a generator gives, and what it returns."""
+    found = []
+    while True:
+        try:
+            found.append(next(elements))
+        except StopIteration as stop:
+            return found, stop.value
+
+
+@pytest.fixture
+def short_windows(monkeypatch):
+    """Windows of a few bytes, so that every element reaches over some and half of them are long."""
+    monkeypatch.setattr(strings_module, "_WINDOW", 16)
+    monkeypatch.setattr(strings_module, "LONG", 150)
+    monkeypatch.setattr(long_strings, "LONG", 150)
+
+
+def shown(element):
+    """An element as a generator gives it."""
+    return element if len(element) <= 150 else LongString.of([element])
+
+
+def reading(data: bytes) -> Callable[[int, int], bytes]:
+    """`data` as the generators read it."""
+    return lambda at, size: data[at : at + size]
+
+
+@pytest.mark.usefixtures("short_windows")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(element_lists, orders)
+def test_elements_one_after_the_other(elements: list[bytes], order: Order) -> None:
+    """As all at once: the same elements, the same checksum, whatever a window holds."""
+    for encode, iterate in ((strings, iter_strings), (variants, iter_variants)):
+        data, crc = encode(elements, order)
+        found, computed = drained(iterate(reading(data), len(data), len(elements), big_endian=order == "big"))
+        assert (found, computed) == ([*map(shown, elements)], crc)
+        assert [e for batch in batches(found) for e in batch] == found
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=4), st.data())
+def test_damage_is_told_one_by_one_as_all_at_once(elements: list[bytes], drawn: st.DataObject) -> None:
+    for encode, iterate, decode in (
+        (strings, iter_strings, decode_strings),
+        (variants, iter_variants, decode_variants),
+    ):
+        data = bytearray(encode(elements, "little")[0])
+        data[drawn.draw(st.integers(0, len(data) - 1))] ^= drawn.draw(st.integers(1, 255))
+        one_by_one = iterate(reading(bytes(data)), len(data), len(elements), big_endian=False)
+        try:
+            wanted = decode(bytes(data), len(elements), big_endian=False)
+        except CorruptionError:
+            with pytest.raises(CorruptionError):
+                drained(one_by_one)
+        else:
+            assert drained(one_by_one) == wanted
+
+
+def test_long_strings_are_equal_if_their_bytes_are() -> None:
+    one = LongString.of([b"ab", b"c"])
+    assert one == LongString.of([b"abc"])
+    assert one != LongString.of([b"abd"])
+    assert (one.size, one.head) == (3, b"ab")
+
+
+def test_batches_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_strings, "LONG", 100)
+    monkeypatch.setattr(long_strings, "_MOST_ELEMENTS", 3)
+    sizes = [
+        [len(e) for e in batch if isinstance(e, bytes)]
+        for batch in batches(map(bytes, (60, 60, 1, 1, 1, 1, 100)))
+    ]
+    assert sizes == [[60, 60], [1, 1, 1], [1, 100]]

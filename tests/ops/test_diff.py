@@ -11,9 +11,11 @@ import pytest
 
 from ckptool import CheckpointError, Diff, diff_checkpoints, load_checkpoint
 from ckptool.errors import NotFoundError, RequestError
+from ckptool.format import long_strings, sstable, strings, tensor_proto
 from ckptool.format.dtypes import DType
 from ckptool.format.slices import Extent
 from ckptool.format.sstable import Table
+from ckptool.model import flow
 from ckptool.ops import evidence
 from ckptool.ops.diff import Verdict, quick_verdict
 from ckptool.ops.diff_plan import Scope, plan_diff
@@ -182,6 +184,49 @@ def test_fixtures_against_their_copy_in_another_form(tmp_path: Path, checkpoint:
         diff = both(a, b)
         assert (diff.equal, diff.changed, diff.failed) == (True, (), ())
         assert diff.unchanged == len(checkpoint.tensors)
+
+
+@pytest.mark.parametrize("checkpoint", CASES, ids=lambda c: f"{c.case}/{Path(c.prefix).name}")
+def test_the_same_a_little_at_a_time(
+    tmp_path: Path, checkpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With windows that are full at once, strings that are long at once and V1 values left in the file."""
+    copy = copy_as_v2(checkpoint.prefix, tmp_path / "copy")
+    monkeypatch.setattr(sstable, "_LARGE", 16)
+    monkeypatch.setattr(strings, "_WINDOW", 16)
+    for module in (strings, long_strings, tensor_proto):
+        monkeypatch.setattr(module, "LONG", 20)
+    monkeypatch.setattr(tensor_proto, "_CHUNK", 16)
+    monkeypatch.setattr(flow, "BLOCK", 3)
+    for a, b in ((checkpoint.prefix, copy), (copy, checkpoint.prefix)):
+        diff = diff_checkpoints(a, b, exact=True)
+        assert (diff.equal, diff.changed, diff.failed) == (True, (), ())
+
+
+def test_long_strings_are_compared_to_the_last_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = bytes(range(256)) * 8
+    a = write_bundle(tmp_path / "a", {"s": [b"x", long, long, b"y"]})
+    b = write_bundle(tmp_path / "b", {"s": [b"x", long, long[:-1] + b"\0", long]})
+    monkeypatch.setattr(strings, "LONG", 1000)
+    (change,) = diff_checkpoints(a, b, max_diffs=9).changed
+    assert change.count == 2
+    assert [e.at for e in change.elements] == [(2,), (3,)]
+    assert [type(e.b) for e in change.elements] == [long_strings.LongString] * 2
+    assert change.elements[1].b == long_strings.LongString.of([long])
+    assert diff_checkpoints(a, a, exact=True).equal
+
+
+@pytest.mark.parametrize("at", [3, 10, -1])
+def test_damaged_strings_are_trouble(tmp_path: Path, at: int) -> None:
+    values = {"s": [b"first", b"second", b"third"]}
+    a, b = (write_bundle(tmp_path / side, values) for side in "ab")
+    shard = Path(f"{b}.data-00000-of-00001")
+    data = bytearray(shard.read_bytes())
+    data[at] ^= 1
+    shard.write_bytes(bytes(data))
+    diff = diff_checkpoints(a, b, exact=True)
+    assert (diff.equal, diff.changed) == (None, ())
+    assert [(f.name, f.side) for f in diff.failed] == [("s", "b")]
 
 
 def test_strings_are_compared_as_bytes(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""Elements of string tensors gone through in bounded memory, whatever the length of one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+LONG = 4 << 20
+"""Bytes from which on an element stands for itself by its digest; and of elements kept at once."""
+
+_HEAD = 1 << 10
+_MOST_ELEMENTS = 1 << 16
+
+
+@dataclass(frozen=True)
+class LongString:
+    """An element of more than LONG bytes; two are equal if and only if their bytes are.
+
+    Attributes:
+        size: its length in bytes.
+        digest: of all of them (BLAKE2b, 64 bytes: no two strings with the same are known).
+        head: the first of them.
+    """
+
+    size: int
+    digest: bytes
+    head: bytes = field(compare=False)
+
+    @classmethod
+    def of(cls, windows: Iterable[bytes]) -> Self:
+        """The element whose bytes are these, some at a time."""
+        import hashlib
+
+        digest, size, head = hashlib.blake2b(), 0, b""
+        for window in windows:
+            head = head or window[:_HEAD]
+            size += len(window)
+            digest.update(window)
+        return cls(size, digest.digest(), head)
+
+
+Element = bytes | LongString
+
+
+def batches(elements: Iterable[Element]) -> Iterator[list[Element]]:
+    """The elements in lists that take little memory. What `elements` raises comes before the last of them."""
+    batch: list[Element] = []
+    size = 0
+    for element in elements:
+        batch.append(element)
+        size += len(element) if isinstance(element, bytes) else _HEAD
+        if size >= LONG or len(batch) == _MOST_ELEMENTS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

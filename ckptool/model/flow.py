@@ -1,0 +1,115 @@
+"""The elements of tensors one after the other, in bounded memory, where they cannot be read at any place."""
+
+from __future__ import annotations
+
+import functools
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ckptool.format.arrays import Array
+from ckptool.format.shape import Shape
+from ckptool.wire.checksum import combine
+
+if TYPE_CHECKING:
+    from ckptool.format.long_strings import Element
+    from ckptool.model.tensors import Part
+
+BLOCK = 1 << 18
+"""Elements that are handed on at once, at most."""
+
+
+def object_array(elements: Sequence[Element]) -> Array:
+    """Strings as an array of objects."""
+    out = np.empty(len(elements), object)
+    out[:] = elements
+    return out
+
+
+def scanned(part: Part, *, verify: bool) -> Iterator[Array]:
+    """All elements of a part that is streamed; its checksum is compared before the last of them."""
+    part.ensure()
+    total, crc = part.box.elements, 0
+    for start in range(0, max(total, 1), BLOCK):
+        stop = min(start + BLOCK, total)
+        block, piece = part.scan(start, stop)
+        crc = combine(crc, piece, block.nbytes)
+        if stop == total and verify:
+            part.compare(crc)  # so that nobody takes what is handed on for good
+        if len(block):
+            yield block
+
+
+class Flow:
+    """Elements that are taken as many at a time as somebody wants."""
+
+    def __init__(self, pieces: Iterable[Array]) -> None:
+        """Of these arrays, one-dimensional."""
+        self._pieces = iter(pieces)
+        self._left = np.empty(0)
+
+    def take(self, most: int) -> Array:
+        """The next elements: one at least, and at most so many. Raises what the pieces raise."""
+        while not len(self._left):
+            piece = next(self._pieces, None)
+            if piece is None:
+                raise ValueError("there are no more elements")
+            self._left = piece
+        taken, self._left = self._left[:most], self._left[most:]
+        return taken
+
+    def finish(self) -> None:
+        """After the last element: raises what comes up at its end."""
+        for piece in self._pieces:
+            if len(piece):
+                raise ValueError("there are more elements")
+
+
+def interleaved(parts: Sequence[Part], shape: Shape, *, verify: bool) -> Iterator[Array]:
+    """The elements of a tensor, row-major, of parts that cover it without overlap and have no other order.
+
+    What lies in a box in row-major order is what a walk through the tensor in that order
+    meets of the box: so each part is gone through once, all of them at the same time.
+    """
+    flows = [Flow(part.pieces(verify=verify)) for part in parts]
+    axis = max((i for part in parts for i, n in enumerate(part.box.size) if n != shape[i]), default=0)
+    inner = math.prod(shape[axis + 1 :])
+    # Rows through the same parts: between two of these places along each dimension before the axis.
+    edges = [sorted({part.box.start[i] for part in parts}) for i in range(axis)]
+
+    @functools.cache
+    def crossed(cell: tuple[int, ...]) -> list[tuple[Flow, int]]:
+        place = tuple(edges[i][number] for i, number in enumerate(cell))
+        found = [
+            (part.box.start[axis], flow, part.box.size[axis] * inner)
+            for part, flow in zip(parts, flows, strict=True)
+            if all(a <= p < a + n for a, n, p in zip(part.box.start, part.box.size, place, strict=False))
+        ]
+        return [(flow, count) for _, flow, count in sorted(found, key=lambda item: item[0])]
+
+    for place in np.ndindex(*shape[:axis]):
+        cell = tuple(bisect_right(edge, p) - 1 for edge, p in zip(edges, place, strict=True))
+        for flow, count in crossed(cell):
+            while count:
+                taken = flow.take(count)
+                count -= len(taken)
+                yield taken
+    for flow in flows:
+        flow.finish()
+
+
+def joined(pieces: Iterable[Array]) -> Iterator[Array]:
+    """The same elements in arrays of some size: handing on each takes as long as some thousand elements."""
+    waiting: list[Array] = []
+    count = 0
+    for piece in pieces:
+        waiting.append(piece)
+        count += len(piece)
+        if count >= BLOCK or piece.dtype == object:
+            yield np.concatenate(waiting)
+            waiting, count = [], 0
+    if waiting:
+        yield np.concatenate(waiting)
