@@ -1,7 +1,8 @@
 """The pictures of README.md: what real commands show on a terminal of 80 columns, as SVG.
 
 Run as `python -m tools.pictures [--check]`. Each picture holds the digest of the output that it shows,
-by which --check tells whether it is out of date.
+by which --check tells whether it is out of date. Most are of fixtures; what is a difference worth looking
+at between two checkpoints, is made here.
 """
 
 from __future__ import annotations
@@ -13,15 +14,21 @@ import pty
 import re
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from ckptool import save_checkpoint
 from tools.readme import ROOT, environment
 
+FIXTURES = ROOT / "fixtures"
 PICTURES = {
     "ls-tree": ("ls", "optimizer-slots", "--tree", "--depth", "2"),
     "show-stats": ("show", "tutorial-layers", "v1", "--stats"),
+    "diff-stat": ("diff", "model.ckpt-1000", "model.ckpt-2000", "--stat"),
 }
 DIRECTORY = ROOT / "docs"
 _WIDTH = 80
@@ -29,11 +36,28 @@ _WIDTH = 80
 _FONT_FACE = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 
 
-def terminal_output(arguments: tuple[str, ...]) -> str:
-    """What ckptool prints in fixtures/ on a terminal, colours included."""
+def write_two_steps(directory: Path) -> None:
+    """Two checkpoints of a training that has learnt most in its last layers, and not yet in its first."""
+    random = np.random.default_rng(20160509)
+    tensors = {"embedding": random.standard_normal((1000, 64), np.float32)}
+    for layer in range(4):
+        tensors[f"encoder/layer_{layer}/kernel"] = random.standard_normal((64, 64), np.float32)
+        tensors[f"encoder/layer_{layer}/bias"] = np.zeros(64, np.float32)
+    tensors["output/kernel"] = random.standard_normal((64, 10), np.float32)
+    for step in (1000, 2000):
+        save_checkpoint(directory / "model.ckpt", {**tensors, "global_step": np.int64(step)}, step)
+        tensors["embedding"][:20] += np.float32(0.02)
+        for layer, moved in ((1, 0.004), (2, 0.012), (3, 0.03)):
+            for name in ("kernel", "bias"):
+                tensors[f"encoder/layer_{layer}/{name}"] += np.float32(moved)
+        tensors["output/kernel"] *= np.float32(1.05)
+
+
+def terminal_output(arguments: tuple[str, ...], directory: Path) -> str:
+    """What ckptool prints in a directory on a terminal, colours included."""
     ours, theirs = pty.openpty()
     env = environment() | {"TERM": "xterm-256color", "COLUMNS": str(_WIDTH)}
-    with subprocess.Popen(["ckptool", *arguments], stdout=theirs, env=env, cwd=ROOT / "fixtures") as process:
+    with subprocess.Popen(["ckptool", *arguments], stdout=theirs, env=env, cwd=directory) as process:
         os.close(theirs)
         pieces = []
         try:
@@ -42,7 +66,7 @@ def terminal_output(arguments: tuple[str, ...]) -> str:
         except OSError:
             pass  # Linux: the other end was closed
     os.close(ours)
-    if process.returncode:
+    if process.returncode != (arguments[0] == "diff"):  # a difference is exit code 1
         raise SystemExit(f"ckptool {' '.join(arguments)} failed")
     return b"".join(pieces).decode().replace("\r\n", "\n")
 
@@ -63,10 +87,16 @@ def picture(arguments: tuple[str, ...], output: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the pictures, or with `--check` return 1 if one shows something else than its command."""
+    with tempfile.TemporaryDirectory() as made:
+        write_two_steps(Path(made))
+        directories = {"diff": Path(made)}
+        shown = {
+            name: (command, terminal_output(command, directories.get(command[0], FIXTURES)))
+            for name, command in PICTURES.items()
+        }
     stale = False
-    for name, command in PICTURES.items():
+    for name, (command, output) in shown.items():
         path = DIRECTORY / f"{name}.svg"
-        output = terminal_output(command)
         if path.exists() and digest_of(output) in path.read_text(encoding="utf-8"):
             continue
         if arguments == ["--check"]:
