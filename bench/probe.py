@@ -47,15 +47,24 @@ def shapes_tensorflow(prefix: str) -> None:
     _print_seconds(lambda: tf.train.load_checkpoint(prefix).get_variable_to_shape_map(), _REPEATED)
 
 
-def tensors_ckptool(prefix: str) -> None:
+def copies_ckptool(prefix: str) -> None:
     """All values of a checkpoint as arrays, each checked."""
+    _tensors_ckptool(prefix, copy=True)
+
+
+def views_ckptool(prefix: str) -> None:
+    """The same as views of the files."""
+    _tensors_ckptool(prefix, copy=False)
+
+
+def _tensors_ckptool(prefix: str, *, copy: bool) -> None:
     import numpy as np
 
     from ckptool import load_checkpoint
 
     def work() -> dict[str, Any]:
         with load_checkpoint(prefix) as reader:
-            return reader.get_tensors()
+            return reader.get_tensors(copy=copy)
 
     np.empty(0)  # numpy is there before the clock starts, as it is with TensorFlow
     _print_seconds(work)
@@ -152,7 +161,8 @@ _PROBES: dict[str, Callable[..., None]] = {
     for probe in (
         shapes_ckptool,
         shapes_tensorflow,
-        tensors_ckptool,
+        copies_ckptool,
+        views_ckptool,
         tensors_tensorflow,
         tensors_safetensors,
         list_tensorflow,

@@ -84,16 +84,34 @@ def decode_numbers(stored: Array, dtype: DType, *, big_endian: bool) -> Array:
     The memory of `stored`, which must be writable, is reused. Any non-zero byte is True;
     the bits above a type of less than a byte are ignored.
     """
+    flat = stored.reshape(-1)
+    normalize(flat, dtype, big_endian=big_endian)
+    return as_numbers(flat, dtype)
+
+
+def normalize(stored: Array, dtype: DType, *, big_endian: bool) -> None:
+    """Bring stored bytes (one-dimensional) of whole elements into the form that numpy has them in."""
     if big_endian and dtype.component_size > 1:
-        stored.reshape(-1).view(f"u{dtype.component_size}").byteswap(inplace=True)
+        stored.view(f"u{dtype.component_size}").byteswap(inplace=True)
     bits = SUB_BYTE_BITS.get(dtype)
     if bits is not None:
         # ml_dtypes gives the sign bit its meaning; the bits above are to be zero.
         np.bitwise_and(stored, (1 << bits) - 1, out=stored)
     elif dtype == DType.bool:
         np.not_equal(stored, 0, out=stored.view(np.bool_))
-    numbers: Array = stored.view(numpy_dtype(dtype))[:, 0]
+
+
+def as_numbers(stored: Array, dtype: DType) -> Array:
+    """Bytes in that form (one-dimensional) as numbers, without a copy."""
+    numbers: Array = stored.view(numpy_dtype(dtype))
     return numbers
+
+
+def is_normal(dtype: DType, *, big_endian: bool) -> bool:
+    """Whether stored bytes always have the form that numpy has them in, so that `normalize` does nothing."""
+    return (
+        not (big_endian and dtype.component_size > 1) and dtype not in SUB_BYTE_BITS and dtype != DType.bool
+    )
 
 
 def fetch_region(file: InputFile, offset: int, item_size: int, shape: Shape, region: Box) -> Array:

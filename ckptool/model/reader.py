@@ -13,9 +13,8 @@ from ckptool.format.shape import Shape
 from ckptool.model.bundle_store import BundleStore
 from ckptool.model.locate import Location, locate
 from ckptool.model.store import Store
-from ckptool.wire.cpus import available_cpus
 from ckptool.wire.files import StrPath
-from ckptool.wire.urls import one_look
+from ckptool.wire.urls import is_url, one_look
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
     from ckptool.model.info import SliceInfo, TensorInfo
     from ckptool.model.stored_numbers import StoredNumbers
     from ckptool.model.tensors import StoredTensor
+
+
+_REQUESTS = 8  # for values on a server that are made at once
 
 
 class CheckpointReader:
@@ -136,18 +138,30 @@ class CheckpointReader:
         """
         return self.read(name)
 
-    def get_tensors(self, names: Iterable[str] | None = None) -> dict[str, Any]:
+    def get_tensors(self, names: Iterable[str] | None = None, *, copy: bool = True) -> dict[str, Any]:
         """Name -> value of several tensors, of all by default, each as `get_tensor` gives it.
 
         They are read on all cores, which for many tensors is the fastest way to have them
         in memory. Raises as `get_tensor`, for the first of `names` that fails.
-        """
-        from concurrent.futures import ThreadPoolExecutor
 
-        wanted = list(self.get_variable_to_shape_map() if names is None else names)
-        # Reading, checking and the kernel's making of fresh pages all go on without the interpreter's lock.
-        with ThreadPoolExecutor(available_cpus()) as pool:
-            return dict(zip(wanted, pool.map(self.get_tensor, wanted), strict=True))
+        Without `copy`, arrays are read-only views of the files where the stored bytes are as
+        numpy needs them, which is much faster and takes no memory but the system's cache. They
+        have been compared with their checksums, and then follow the file: when it is
+        overwritten in place so are they, and when it is cut off, looking behind its end ends
+        the process. Saving a checkpoint, and renaming in place, put new files in its place and
+        do no harm.
+        """
+        if is_url(self.prefix):
+            from concurrent.futures import ThreadPoolExecutor
+
+            wanted = list(self.get_variable_to_shape_map() if names is None else names)
+            with ThreadPoolExecutor(_REQUESTS) as pool:
+                return dict(zip(wanted, pool.map(self.get_tensor, wanted), strict=True))
+        from ckptool.model.bulk import read_many
+
+        if names is None:
+            return read_many(self, ((info.name, info) for info in self.tensors()), copy=copy)
+        return read_many(self, ((name, None) for name in names), copy=copy)
 
     def read(self, name: str, index: Index = (), *, verify: bool = True) -> Any:
         """As `get_tensor`, of the part that `index` selects by NumPy's basic indexing.

@@ -15,6 +15,7 @@ class StoredNumbers:
         size: of all of them, in bytes.
         checksum: CRC-32C of all bytes, unmasked, as the index has it.
         big_endian: their byte order.
+        file, offset: where they begin.
     """
 
     def __init__(self, bundle: Bundle, key: bytes, entry: BundleEntry) -> None:
@@ -23,18 +24,19 @@ class StoredNumbers:
         self.size = entry.size
         self.checksum = entry.checksum
         self.big_endian = bundle.endianness == "big"
-        self._file = bundle.data(key, entry)
+        self.file = bundle.data(key, entry)
+        self.offset = entry.offset
         self._bundle = bundle
         self._key = key
         self._entry = entry
 
     def read(self, offset: int, size: int) -> bytes:
         """Exactly `size` bytes from byte `offset` of the tensor."""
-        return self._file.read(self._entry.offset + offset if size else 0, size)
+        return self.file.read(self.offset + offset if size else 0, size)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer`, which is not empty, from byte `offset` of the tensor."""
-        self._file.read_into(self._entry.offset + offset, buffer)
+        self.file.read_into(self.offset + offset, buffer)
 
     def compare(self, crc: int) -> None:
         """CorruptionError unless `crc`, computed over all bytes, is the stored checksum."""

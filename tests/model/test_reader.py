@@ -136,22 +136,6 @@ def test_several_threads_read_at_once() -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("prefix", [LAYERS, V1, SHARDED, PARTITIONED, FIXTURES / "dtypes" / "dtypes"])
-def test_many_tensors_at_once_are_what_each_is(prefix: Path) -> None:
-    with CheckpointReader(prefix) as reader:
-        names = list(reader.get_variable_to_shape_map())
-        found = reader.get_tensors()
-        assert list(found) == names
-        for name, value in found.items():
-            expected = reader.get_tensor(name)
-            assert type(value) is type(expected)
-            assert repr(np.asarray(value).tolist()) == repr(np.asarray(expected).tolist())  # NaN is NaN
-        assert list(reader.get_tensors(reversed(names[:2]))) == names[:2][::-1]
-        assert reader.get_tensors([]) == {}
-        with pytest.raises(NotFoundError, match="no tensor named absent"):
-            reader.get_tensors([names[0], "absent", "another"])
-
-
 @pytest.fixture
 def embedding(tmp_path: Path) -> Path:
     """`emb` of [100000, 64] float32: zeros that take no disk."""
