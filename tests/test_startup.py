@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TUTORIAL = str(ROOT / "fixtures" / "tutorial-w1-w2")
 # Without a graph file, and with no graph of objects to change, only the index is looked at.
 RENAME = ("rename", TUTORIAL, "-o", "out", "--no-meta", "--add-prefix", "x/", "--dry-run")
+# What no command line without options needs, unless it shows values.
+BASE = {"click", "rich", "numpy", "fsspec"}
 MAIN = "from ckptool.__main__ import program; program()"
 
 
@@ -39,12 +41,14 @@ def loaded_by(code: str, *arguments: str) -> set[str]:
     [
         ("import ckptool", (), {"click", "rich", "numpy", "google.protobuf", "ckptool.cli"}),
         (MAIN, ("--version",), {"rich", "numpy", "google.protobuf"}),
-        (MAIN, ("latest", TUTORIAL), {"rich", "numpy", "google.protobuf", "fsspec", "ckptool.wire.remote"}),
-        (MAIN, ("ls", TUTORIAL), {"rich", "numpy", "ckptool.ops.roles", "ckptool.cli.overview", "fsspec"}),
-        (MAIN, ("verify", TUTORIAL), {"rich", "fsspec", "dask", "concurrent.futures", "asyncio"}),
+        (MAIN, ("latest", TUTORIAL), {*BASE, "google.protobuf", "ckptool.wire.remote", "dataclasses"}),
+        (MAIN, ("ls", TUTORIAL), {*BASE, "ckptool.ops.roles", "ckptool.cli.overview", "dataclasses"}),
+        (MAIN, ("verify", TUTORIAL), {*BASE, "dask", "concurrent.futures", "asyncio"}),
+        (MAIN, ("diff", TUTORIAL, TUTORIAL), {*BASE, "ckptool.ops.roles"}),
+        (MAIN, ("show", TUTORIAL, "w1"), BASE - {"numpy"}),
         (MAIN, RENAME, {"rich", "numpy", "google.protobuf"}),
     ],
-    ids=["import", "version", "latest", "ls", "verify", "rename"],
+    ids=["import", "version", "latest", "ls", "verify", "diff", "show", "rename"],
 )
 def test_loads_no_more_than_needed(code, arguments, absent):
     loaded = loaded_by(code, *arguments)

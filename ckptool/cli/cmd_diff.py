@@ -1,37 +1,27 @@
-"""`ckptool diff`."""
+"""`ckptool diff` on the command line."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-from ckptool.cli.diff_view import document, lines, names, print_stat, print_table
+from ckptool.cli import run_diff
 from ckptool.cli.options import (
     TensorName,
     checkpoint_argument,
     common_options,
     dask_option,
-    executor_at,
     selection_options,
 )
 from ckptool.cli.output import Output
-from ckptool.cli.progress import progress
-from ckptool.cli.resolve import open_checkpoint
-from ckptool.errors import RequestError
-from ckptool.ops.diff import Diff, Failure, diff_values, quick_verdict
-from ckptool.ops.diff_plan import Scope, Wanted, plan_diff
 from ckptool.ops.mapping import gather_pairs
-from ckptool.ops.names_map import Alignment, PrefixHint
+from ckptool.ops.names_map import Alignment
 from ckptool.ops.rules import Rules
 
 Callback = TypeVar("Callback", bound=Callable[..., Any])
-
-# Elements shown of string tensors, whose differences no number tells, unless --max-diffs says more.
-_STRINGS_SHOWN = 3
 
 
 def _rule_options(callback: Callback) -> Callback:
@@ -85,7 +75,7 @@ def _alignment_options(callback: Callback) -> Callback:
         **kwargs: Any,
     ) -> Any:
         renames = gather_pairs(rename, [map_file] if map_file is not None else [])
-        return callback(*args, alignment=Alignment(strip_prefix_a, strip_prefix_b, renames), **kwargs)
+        return callback(*args, alignment=Alignment(strip_prefix_a, strip_prefix_b, renames or None), **kwargs)
 
     return with_alignment  # type: ignore[return-value]
 
@@ -142,52 +132,19 @@ def command(
         1  different
         2  a checkpoint or a tensor cannot be read, or a pattern matches nothing
     """
-    if stat + names_only + quiet + output.json > 1:
-        raise RequestError("--stat, --names-only, --quiet and --json exclude each other")
-    with ExitStack() as stack:
-        reader_a, rest = stack.enter_context(open_checkpoint(a, output, patterns))
-        reader_b, rest = stack.enter_context(open_checkpoint(b, output, rest))
-        readers = reader_a, reader_b
-        plan = plan_diff(readers, Scope(rest, regex, exclude, alignment, ignore_slots), rules)
-        executor = stack.enter_context(executor_at(dask_address))
-        advance = stack.enter_context(progress("comparing", plan.bytes))
-        if quiet:
-            verdict = quick_verdict(readers, plan, rules, advance, executor)
-            return _exit_code(verdict.equal, verdict.failed, output)
-        strings = _STRINGS_SHOWN if max_diffs is None else max_diffs
-        wanted = Wanted(not names_only, max_diffs or 0, strings)
-        diff = diff_values(readers, plan, rules, wanted, advance, executor)
-    if diff.hint is not None:
-        _give_hint(diff.hint, output)
-    if names_only:
-        output.lines((name,) for name in names(diff))
-    elif stat:
-        print_stat(diff, output)
-    else:
-        _print(diff, output, elements=max_diffs is not None)
-    return _exit_code(diff.equal, diff.failed, output)
-
-
-def _give_hint(hint: PrefixHint, output: Output) -> None:
-    side = hint.side
-    output.note(
-        f"the names that only {side.upper()} has are the other side's with the extra prefix {hint.prefix}: "
-        f"try --strip-prefix-{side} {hint.prefix}"
+    return run_diff.run(
+        a,
+        b,
+        *patterns,
+        output=output,
+        regex=regex,
+        exclude=exclude,
+        rules=rules,
+        alignment=alignment,
+        ignore_slots=ignore_slots,
+        stat=stat,
+        names_only=names_only,
+        quiet=quiet,
+        max_diffs=max_diffs,
+        dask_address=dask_address,
     )
-
-
-def _print(diff: Diff, output: Output, *, elements: bool) -> None:
-    if output.json:
-        output.document("diff", document(diff, elements=elements))
-    elif output.terminal:
-        print_table(diff, output)
-    else:
-        output.lines(lines(diff, elements=elements))
-
-
-def _exit_code(equal: bool | None, failed: Sequence[Failure], output: Output) -> int:
-    for failure in failed:
-        output.note(f"error: {failure.side.upper()} cannot be read: {failure.detail}")
-    if failed:
-        return 2
-    return 0 if equal else 1

@@ -1,25 +1,18 @@
-"""`ckptool ls`."""
+"""`ckptool ls` on the command line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
+from ckptool.cli import run_ls
 from ckptool.cli.options import TensorName, checkpoint_argument, common_options, selection_options
-from ckptool.cli.output import Column, Output, field_text, human_bytes
-from ckptool.cli.resolve import open_checkpoint
-from ckptool.format.object_keys import friendly_name
-from ckptool.format.shape import format_shape
-from ckptool.model.reader import CheckpointReader
-from ckptool.ops.heads import list_heads
-from ckptool.ops.select import Selection
+from ckptool.cli.output import Output
+from ckptool.cli.run_ls import View
 
 if TYPE_CHECKING:
-    from ckptool.model.info import SliceInfo, TensorInfo
-    from ckptool.ops.listing import Listing, SortKey
-    from ckptool.ops.tree import Scope
+    from ckptool.ops.listing import SortKey
 
 
 @click.command("ls")
@@ -86,196 +79,27 @@ def command(
     """
     if top is not None and ctx.get_parameter_source("sort") == click.core.ParameterSource.DEFAULT:
         sort = "size"
-    view = _View(names_only, long, slices, roles, tree or depth is not None, depth, summary, friendly)
-    view.check(ctx, output)
-    with open_checkpoint(checkpoint, output, patterns, whole_index=True) as (reader, patterns):
-        selection = Selection(patterns, regex, exclude)
-        if not (output.json or output.terminal or view.needs_infos or reverse or top or sort != "name"):
-            _print_heads(reader, selection, output, view)
-        else:
-            from ckptool.ops.listing import list_tensors
-
-            listing = list_tensors(
-                reader, selection, sort=sort, reverse=reverse, top=top, with_roles=roles or summary
-            )
-            _print_listing(reader, listing, sort, output, view)
-    for text in selection.unmatched:
-        output.note(f"no tensor matches {text}")
-    return 1 if selection.unmatched else 0
+    view = View(names_only, long, slices, roles, tree or depth is not None, depth, summary, friendly)
+    if not output.json:  # a document has room for everything
+        _check(view, ctx)
+    return run_ls.run(
+        checkpoint,
+        *patterns,
+        output=output,
+        regex=regex,
+        exclude=exclude,
+        view=view,
+        sort=sort,
+        reverse=reverse,
+        top=top,
+    )
 
 
-class _View(NamedTuple):
-    """What is to be shown of the tensors."""
-
-    names_only: bool
-    long: bool
-    slices: bool
-    roles: bool
-    tree: bool
-    depth: int | None
-    summary: bool
-    friendly: bool
-
-    def check(self, ctx: click.Context, output: Output) -> None:
-        """UsageError for what cannot be shown together; one JSON document has room for all of it."""
-        views = {"--names": self.names_only, "--tree": self.tree, "--summary": self.summary}
-        columns = {"--long": self.long, "--slices": self.slices, "--roles": self.roles}
-        chosen = [flag for flag, on in views.items() if on]
-        both = chosen + [flag for flag, on in columns.items() if on and chosen]
-        if len(both) > 1 and not output.json:
-            raise click.UsageError(f"{both[0]} and {both[1]} exclude each other", ctx)
-
-    @property
-    def needs_infos(self) -> bool:
-        """Whether name, dtype and shape are not enough."""
-        return self.long or self.slices or self.roles or self.tree or self.summary
-
-    def name(self, name: str) -> str:
-        """A tensor's name as it is shown."""
-        return friendly_name(name) if self.friendly else name
-
-
-def _print_heads(reader: CheckpointReader, selection: Selection, output: Output, view: _View) -> None:
-    """The piped listing without options: the index is read and printed as it comes, whatever its size."""
-    heads = list_heads(reader, selection)
-    if view.friendly:
-        heads = ((friendly_name(name), dtype, shape) for name, dtype, shape in heads)
-    if view.names_only:
-        output.lines((name,) for name, _, _ in heads)
-    else:
-        output.lines((name, dtype.name, format_shape(shape)) for name, dtype, shape in heads)
-
-
-def _print_listing(
-    reader: CheckpointReader, listing: Listing, sort: SortKey, output: Output, view: _View
-) -> None:
-    parts = {t.name: reader.slices(t.name) for t in listing.tensors if t.slices} if view.slices else {}
-    full = _full_names(reader) if view.friendly and (view.long or output.json) else {}
-    if output.json:
-        output.document("ls", _document(listing, parts, full, sort, view))
-    elif view.names_only:
-        output.lines((view.name(tensor.name),) for tensor in listing.tensors)
-    elif view.tree or view.summary:
-        _print_overview(listing, sort, output, view)
-    elif output.terminal:
-        _print_table(listing, parts, full, output, view)
-    elif view.slices:
-        output.lines(_slice_fields(listing, parts, full, view))
-    else:
-        output.lines(_fields(tensor, full, view) for tensor in listing.tensors)
-
-
-def _full_names(reader: CheckpointReader) -> dict[str, str]:
-    from ckptool.ops.full_names import full_names
-
-    return full_names(reader)
-
-
-def _print_overview(listing: Listing, sort: SortKey, output: Output, view: _View) -> None:
-    from ckptool.cli.overview import print_summary, print_tree
-    from ckptool.ops.summary import summarize
-
-    if view.tree:
-        print_tree(listing, _tree(listing, sort, view), output)
-    else:
-        print_summary(listing, summarize(listing.tensors), output)
-
-
-def _tree(listing: Listing, sort: SortKey, view: _View) -> list[Scope]:
-    from ckptool.ops.tree import build_tree
-
-    largest = {"size": "bytes", "params": "parameters"}.get(sort)
-    return build_tree(listing.tensors, view.depth, largest=largest)
-
-
-def _document(
-    listing: Listing, parts: dict[str, list[SliceInfo]], full: dict[str, str], sort: SortKey, view: _View
-) -> dict[str, object]:
-    fields = {name: getattr(listing, name) for name in listing.__slots__}
-    del fields["unmatched"]
-    # Made while they are written: a large checkpoint has as many objects as tensors.
-    fields["tensors"] = (_tensor_object(t, parts.get(t.name), full, view) for t in listing.tensors)
-    if view.summary:
-        from ckptool.ops.summary import summarize
-
-        fields["summary"] = summarize(listing.tensors)
-    if view.tree:
-        fields["tree"] = _tree(listing, sort, view)
-    return fields
-
-
-def _tensor_object(
-    tensor: TensorInfo, parts: list[SliceInfo] | None, full: dict[str, str], view: _View
-) -> dict[str, object]:
-    fields = _with_hex(tensor)
-    if view.friendly:
-        fields |= {"friendly": friendly_name(tensor.name), "full_name": full.get(tensor.name)}
-    if parts is not None:
-        fields["parts"] = [_with_hex(part) for part in parts]
-    return fields
-
-
-def _with_hex(info: TensorInfo | SliceInfo) -> dict[str, Any]:
-    fields = {name: getattr(info, name) for name in info.__slots__}
-    return {**fields, "crc32c": _hex(info.crc32c)}
-
-
-def _hex(crc: int | None) -> str | None:
-    return None if crc is None else f"{crc:08x}"
-
-
-def _fields(tensor: TensorInfo, full: dict[str, str], view: _View) -> tuple[str, ...]:
-    """The fields of a line: with --long, every key of the JSON object."""
-    head = (view.name(tensor.name), tensor.dtype.name, format_shape(tensor.shape))
-    if not view.long:
-        return (*head, tensor.role or "") if view.roles else head
-    rest = (tensor.parameters, tensor.bytes, tensor.role, tensor.shard, tensor.offset, _hex(tensor.crc32c))
-    own = (full.get(tensor.name),) if view.friendly else ()
-    return (*head, *map(field_text, (*rest, tensor.slices, *own)))
-
-
-def _slice_fields(
-    listing: Listing, parts: dict[str, list[SliceInfo]], full: dict[str, str], view: _View
-) -> Iterator[tuple[str, ...]]:
-    """A line for each stored slice; a tensor stored whole is one slice without a specification."""
-    for tensor in listing.tensors:
-        pieces: list[TensorInfo | SliceInfo] = [*parts.get(tensor.name, ())] or [tensor]
-        for piece in pieces:
-            name = view.name(tensor.name)
-            fields = (name, tensor.dtype.name, format_shape(piece.shape), getattr(piece, "slice", ""))
-            place = (piece.bytes, *_place(piece, view)) if view.long else ()
-            role = (tensor.role,) if view.roles else ()
-            own = (full.get(tensor.name),) if view.friendly and view.long else ()
-            yield (*fields, *map(field_text, (*place, *role, *own)))
-
-
-def _print_table(
-    listing: Listing, parts: dict[str, list[SliceInfo]], full: dict[str, str], output: Output, view: _View
-) -> None:
-    # 80 columns have room for some only where they say something.
-    with_count = view.long and not parts and any(tensor.slices for tensor in listing.tensors)
-    columns = [Column("name"), Column("dtype"), Column("shape"), Column("parameters", right=True)]
-    columns += [Column("bytes", right=True)]
-    columns += [Column("role")] if view.roles else []
-    if view.long:
-        columns += [Column("shard", right=True), Column("offset", right=True), Column("crc32c")]
-    columns += [Column("slices", right=True)] if with_count else []
-    rows: list[tuple[str | int | None, ...]] = []
-    for tensor in listing.tensors:
-        name = view.name(tensor.name)
-        name += f" = {full[tensor.name]}" if tensor.name in full else ""
-        head = (name, tensor.dtype.name, format_shape(tensor.shape), tensor.parameters)
-        role = (tensor.role,) if view.roles else ()
-        count = (tensor.slices or None,) if with_count else ()
-        rows.append((*head, human_bytes(tensor.bytes), *role, *_place(tensor, view), *count))
-        for part in parts.get(tensor.name, ()):
-            size = "" if part.bytes is None else human_bytes(part.bytes)
-            place = (*(None for _ in role), *_place(part, view), *(None for _ in count))
-            rows.append((f"  {part.slice}", None, format_shape(part.shape), None, size, *place))
-    from ckptool.cli.overview import totals_text
-
-    output.table(columns, rows, totals_text(listing.total))
-
-
-def _place(info: TensorInfo | SliceInfo, view: _View) -> tuple[str | int | None, ...]:
-    return (info.shard, info.offset, _hex(info.crc32c)) if view.long else ()
+def _check(view: View, ctx: click.Context) -> None:
+    """UsageError for what cannot be shown together."""
+    views = {"--names": view.names_only, "--tree": view.tree, "--summary": view.summary}
+    columns = {"--long": view.long, "--slices": view.slices, "--roles": view.roles}
+    chosen = [flag for flag, on in views.items() if on]
+    both = chosen + [flag for flag, on in columns.items() if on and chosen]
+    if len(both) > 1:
+        raise click.UsageError(f"{both[0]} and {both[1]} exclude each other", ctx)

@@ -1,17 +1,14 @@
-"""`ckptool rename`."""
+"""`ckptool rename` on the command line."""
 
 from __future__ import annotations
 
 import click
 
+from ckptool.cli import run_rename
 from ckptool.cli.options import checkpoint_argument, common_options
-from ckptool.cli.output import Column, Output
-from ckptool.cli.progress import progress
-from ckptool.cli.resolve import resolve
+from ckptool.cli.output import Output
 from ckptool.ops.rename import Rules
-from ckptool.ops.rename_apply import apply_rename
-from ckptool.ops.rename_map import read_map
-from ckptool.ops.rename_result import Options, RenameResult
+from ckptool.ops.rename_result import Options
 
 
 @click.command()
@@ -87,58 +84,12 @@ def command(
         0  done; with --dry-run, it could be done
         2  it cannot be done: nothing is left of OUT, CKPT is as it was
     """
-    location, rest = resolve(checkpoint, output, pairs)
     rules = Rules(
         drop=drop,
         drop_slots=drop_slots,
-        pairs=(*map(_pair, rest), *(pair for path in maps for pair in read_map(path))),
         substitutions=substitutions,
         strip_prefix=strip_prefix,
         add_prefix=add_prefix,
     )
     options = Options(in_place, link, force, keys_only, not no_meta, dry_run)
-    # Shards that are copied or packed, and nothing of them is counted that is only linked.
-    with progress("copying") as advance:
-        result = apply_rename(location, target, rules, options, advance)
-    for sentence in result.notes:
-        output.note(sentence)
-    _report(result, output)
-
-
-def _pair(argument: str) -> tuple[str, str]:
-    old, equals, new = argument.partition("=")
-    if not equals:
-        raise click.UsageError(f"'{argument}' is not of the form OLD=NEW", click.get_current_context())
-    return old, new
-
-
-def _report(result: RenameResult, output: Output) -> None:
-    if output.json:
-        output.document(
-            "rename",
-            {
-                "source": result.source,
-                "output": result.output,
-                "dry_run": result.dry_run,
-                "renamed": [{"from": renaming.from_, "to": renaming.to} for renaming in result.renamed],
-                "dropped": list(result.dropped),
-                "kept": result.kept,
-            },
-        )
-    elif not result.dry_run:
-        output.remark(f"{result.output}: {_summary(result)}")
-    elif output.terminal:
-        rows = [*((r.from_, r.to) for r in result.renamed), *((name, None) for name in result.dropped)]
-        columns = [Column("old name"), Column("new name")]
-        if rows:
-            output.table(columns, [(old, "(dropped)" if new is None else new) for old, new in rows])
-        output.text(f"{_summary(result)}; nothing was written\n")
-    else:
-        output.lines((renaming.from_, renaming.to) for renaming in result.renamed)
-        output.lines((name, "") for name in result.dropped)
-
-
-def _summary(result: RenameResult) -> str:
-    return (
-        f"{len(result.renamed):,} renamed, {len(result.dropped):,} dropped, {result.kept:,} kept as they are"
-    )
+    run_rename.run(checkpoint, *pairs, output=output, target=target, maps=maps, rules=rules, options=options)

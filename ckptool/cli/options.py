@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,8 +15,6 @@ from ckptool.errors import CheckpointError
 from ckptool.format.names import printable
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from click.shell_completion import CompletionItem
 
 DEBUG = "ckptool.debug"  # key in click's `meta`, which a command shares with its group
@@ -68,25 +65,13 @@ def selection_options(callback: Callback) -> Callback:
 
 
 def dask_option(callback: Callback) -> Callback:
-    """Add --dask; the command gets its address, for `executor_at`."""
+    """Add --dask; the command gets its address, for `workers.executor_at`."""
     return click.option(
         "--dask",
         "dask_address",
         metavar="ADDRESS",
         help="Let the cluster whose scheduler is at ADDRESS read; its workers have to see the same paths.",
     )(callback)
-
-
-@contextmanager
-def executor_at(address: str | None) -> Iterator[Executor | None]:
-    """The executor of a cluster, None without an address."""
-    if address is None:
-        yield None
-        return
-    from ckptool.ops.cluster import dask_executor
-
-    with dask_executor(address) as executor:
-        yield executor
 
 
 _MOST_COMPLETIONS = 1000  # what a shell can show, and nobody reads

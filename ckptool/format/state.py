@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ckptool.errors import CorruptionError, RequestError
 
@@ -31,8 +31,7 @@ _ESCAPED |= {ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"}
 _ESCAPED |= {ord(char): "\\" + char for char in "\"'\\"}
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointState:
+class CheckpointState(NamedTuple):
     """Which checkpoints a directory has.
 
     Paths read from a file are as recorded there, absolute or relative to its directory.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from dataclasses import replace
 
 from ckptool.errors import FileError
 from ckptool.format.state import CheckpointState
@@ -34,8 +33,7 @@ def get_checkpoint_state(
     state = find_state(directory, latest_filename)
     if state is None:
         return None
-    return replace(
-        state,
+    return state._replace(
         model_checkpoint_path=os.path.join(directory, state.model_checkpoint_path),
         all_model_checkpoint_paths=tuple(
             os.path.join(directory, p) for p in state.all_model_checkpoint_paths

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckptool.errors import (
@@ -206,8 +205,8 @@ def _from_state(path: str) -> Location:
             remedy=f"ckptool latest --scan --all {directory or '.'} lists what is there",
         )
     if resolved.moved:
-        return replace(
-            found, notes=(f"{path} names {recorded}, which is not there; using {resolved.prefix}",)
+        return found._replace(
+            notes=(f"{path} names {recorded}, which is not there; using {resolved.prefix}",)
         )
     return found
 
@@ -240,7 +239,7 @@ def _in_directory(directory: str) -> Location:
     if location is None:
         raise NotFoundError("its files vanished while they were looked at", path=prefix)
     note = f"{directory} has no file '{STATE_NAME}'; using the only checkpoint in it, {prefix}"
-    return replace(location, notes=(note,))
+    return location._replace(notes=(note,))
 
 
 def _saved_model(directory: str, variables: str) -> Location | None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ckptool.errors import FileError
 from ckptool.format.filenames import index_path, last_component, meta_path, parse_data_name
 from ckptool.wire.files import file_size, list_directory
 
 
-@dataclass(frozen=True)
-class Location:
+class _Place(NamedTuple):
+    prefix: str
+    format: Literal["V1", "V2"]
+    tables: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Location(_Place):
     """A checkpoint that is there.
 
     Attributes:
@@ -23,11 +28,6 @@ class Location:
         tables: the index (V2), or all files in shard order (V1).
         notes: sentences for the user about how it was found.
     """
-
-    prefix: str
-    format: Literal["V1", "V2"]
-    tables: tuple[str, ...]
-    notes: tuple[str, ...] = ()
 
     @cached_property
     def files(self) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Iterable
-from dataclasses import replace
 from typing import NamedTuple
 
 from ckptool.format.filenames import last_component, recorded_name
@@ -45,8 +44,7 @@ def with_entries(
     """
     entries = list(entries)
     timed = bool(state.all_model_checkpoint_timestamps)
-    return replace(
-        state,
+    return state._replace(
         model_checkpoint_path=latest,
         all_model_checkpoint_paths=tuple(entry.path for entry in entries),
         all_model_checkpoint_timestamps=tuple(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckptool.errors import (
     CheckpointError,
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 _NAMES_SHOWN = 10
 
 
-@dataclass(frozen=True)
-class ListedCheckpoint:
+class ListedCheckpoint(NamedTuple):
     """One checkpoint of a directory.
 
     Attributes:
@@ -50,8 +48,7 @@ class ListedCheckpoint:
     missing: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class LatestResult:
+class LatestResult(NamedTuple):
     """What a directory says about its newest checkpoint.
 
     Attributes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ckptool.errors import NotFoundError, RequestError
@@ -348,10 +348,8 @@ def _states(
     before = listing(entries.values())
     if not hours.moved:
         return before, None
-    after = replace(
-        listing(entry for entry in entries.values() if entry.path not in forgotten),
-        last_preserved_timestamp=hours.preserved,
-    )
+    after = listing(entry for entry in entries.values() if entry.path not in forgotten)
+    after = after._replace(last_preserved_timestamp=hours.preserved)
     if not deleted:
         return after, None
     return before if deleted & directory.listed else None, after

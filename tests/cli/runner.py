@@ -11,7 +11,7 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from ckptool.cli import commands
+from ckptool.cli.group import commands
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "fixtures"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ckptool.cli import COMMANDS
+from ckptool.cli.group import COMMANDS
 from ckptool.format.names import printable
 from ckptool.model.reader import CheckpointReader
 from tests.cli.runner import run

@@ -16,7 +16,7 @@ import click
 import pytest
 
 from ckptool import __version__
-from ckptool.cli import COMMANDS, commands
+from ckptool.cli.group import COMMANDS, commands
 from ckptool.errors import CorruptionError
 from tests.cli.runner import FIXTURES, PROGRAM, ROOT, environment, execute, on_terminal, run
 
@@ -42,7 +42,7 @@ def test_the_help_of_the_program_loads_no_command() -> None:
     result = run("--help")
     assert result.exit_code == 0
     assert all(name in result.stdout for name in COMMANDS)
-    code = "import sys; from ckptool.cli import commands; commands(['--help'], standalone_mode=False)"
+    code = "import sys; from ckptool.cli.group import commands; commands(['--help'], standalone_mode=False)"
     code += "; print(*sys.modules, file=sys.stderr)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
@@ -133,7 +133,7 @@ def test_whatever_goes_wrong_is_one_line(
     def fail(*args: object, **kwargs: object) -> None:
         raise fault
 
-    monkeypatch.setattr("ckptool.cli.cmd_latest.latest_listed", fail)
+    monkeypatch.setattr("ckptool.cli.run_latest.latest_listed", fail)
     result = run("latest")
     assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr == f"ckptool: error: {message}\n"
@@ -143,7 +143,7 @@ def test_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ckptool.cli.cmd_latest.latest_listed", interrupt)
+    monkeypatch.setattr("ckptool.cli.run_latest.latest_listed", interrupt)
     result = run("latest")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
 
@@ -151,7 +151,7 @@ def test_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
 SLOW = """
 import sys, time
 import ckptool.cli
-import ckptool.cli.cmd_latest as module
+import ckptool.cli.run_latest as module
 def wait(*args, **kwargs):
     print("ready", flush=True)
     time.sleep(60)

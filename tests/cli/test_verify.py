@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ckptool.cli import cmd_verify
+from ckptool.cli import run_verify
 from ckptool.ops.verify import VerifyOptions, verify_targets
 from ckptool.ops.verify_targets import find_targets
 from tests.cli.runner import FIXTURES, execute, on_terminal, run
@@ -133,13 +133,13 @@ def test_on_a_terminal(folder: Path) -> None:
 
 
 def test_many_problems_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cmd_verify.SHOWN_PER_CODE == 20
+    assert run_verify.SHOWN_PER_CODE == 20
     names = FIXTURES / "names"
     assert len(run("verify", names).stdout.splitlines()) < 20
     os.truncate(folder / f"{PREFIX}.data-00000-of-00001", 0)
-    lines = list(cmd_verify._text(verify_targets(find_targets([folder]), OPTIONS)))
-    monkeypatch.setattr(cmd_verify, "SHOWN_PER_CODE", 1)
-    fewer = list(cmd_verify._text(verify_targets(find_targets([folder]), OPTIONS)))
+    lines = list(run_verify._text(verify_targets(find_targets([folder]), OPTIONS)))
+    monkeypatch.setattr(run_verify, "SHOWN_PER_CODE", 1)
+    fewer = list(run_verify._text(verify_targets(find_targets([folder]), OPTIONS)))
     assert len(fewer) == len(lines) - 1
     assert ("  and 1 more of out-of-range; --json lists all", None) in fewer
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 from google.protobuf import text_format
@@ -226,7 +225,7 @@ def test_zero_is_the_default_of_the_last_field_and_not_written():
 
 def test_a_path_that_is_not_utf8_is_refused():
     with pytest.raises(RequestError, match="not UTF-8"):
-        format_state(replace(VALUE, model_checkpoint_path=b"\xff".decode("utf-8", "surrogateescape")))
+        format_state(VALUE._replace(model_checkpoint_path=b"\xff".decode("utf-8", "surrogateescape")))
 
 
 def test_the_written_form_is_read_without_protobuf():

@@ -165,7 +165,7 @@ def test_times_come_from_the_state_file_first() -> None:
     assert kept(plan_prune(here, state, Policy(keep_within=2 * DAY), NOW)) == {"m-2", "m-3"}
     # A time that means nothing, and lists of different lengths, do not count.
     for times in ((math.nan, NOW - DAY, NOW), (NOW - 5 * DAY,)):
-        state = replace(state, all_model_checkpoint_timestamps=times)
+        state = state._replace(all_model_checkpoint_timestamps=times)
         assert len(kept(plan_prune(here, state, Policy(keep_within=2 * DAY), NOW))) == 3
 
 

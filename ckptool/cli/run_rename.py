@@ -1,0 +1,74 @@
+"""What `ckptool rename` does and shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ckptool.cli.output import Column, Output
+from ckptool.cli.progress import progress
+from ckptool.cli.resolve import resolve
+from ckptool.errors import RequestError
+from ckptool.ops.rename import Rules
+from ckptool.ops.rename_apply import apply_rename
+from ckptool.ops.rename_map import read_map
+from ckptool.ops.rename_result import Options, RenameResult
+
+
+def run(
+    checkpoint: str,
+    *pairs: str,
+    output: Output,
+    target: str | None,
+    maps: Sequence[str] = (),
+    rules: Rules,
+    options: Options,
+) -> None:
+    """Write the checkpoint under other names: `rules` without those that `pairs` and `maps` add."""
+    location, rest = resolve(checkpoint, output, pairs)
+    named = (*map(_pair, rest), *(pair for path in maps for pair in read_map(path)))
+    # Shards that are copied or packed, and nothing of them is counted that is only linked.
+    with progress("copying") as advance:
+        result = apply_rename(location, target, replace(rules, pairs=named), options, advance)
+    for sentence in result.notes:
+        output.note(sentence)
+    _report(result, output)
+
+
+def _pair(argument: str) -> tuple[str, str]:
+    old, equals, new = argument.partition("=")
+    if not equals:
+        raise RequestError(f"'{argument}' is not of the form OLD=NEW", remedy="try 'ckptool rename --help'")
+    return old, new
+
+
+def _report(result: RenameResult, output: Output) -> None:
+    if output.json:
+        output.document(
+            "rename",
+            {
+                "source": result.source,
+                "output": result.output,
+                "dry_run": result.dry_run,
+                "renamed": [{"from": renaming.from_, "to": renaming.to} for renaming in result.renamed],
+                "dropped": list(result.dropped),
+                "kept": result.kept,
+            },
+        )
+    elif not result.dry_run:
+        output.remark(f"{result.output}: {_summary(result)}")
+    elif output.terminal:
+        rows = [*((r.from_, r.to) for r in result.renamed), *((name, None) for name in result.dropped)]
+        columns = [Column("old name"), Column("new name")]
+        if rows:
+            output.table(columns, [(old, "(dropped)" if new is None else new) for old, new in rows])
+        output.text(f"{_summary(result)}; nothing was written\n")
+    else:
+        output.lines((renaming.from_, renaming.to) for renaming in result.renamed)
+        output.lines((name, "") for name in result.dropped)
+
+
+def _summary(result: RenameResult) -> str:
+    return (
+        f"{len(result.renamed):,} renamed, {len(result.dropped):,} dropped, {result.kept:,} kept as they are"
+    )
