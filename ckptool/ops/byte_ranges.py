@@ -13,7 +13,7 @@ from ckptool.wire.checksum import crc32c
 from ckptool.wire.files import open_input
 
 # A window this small is still in the processor's cache when its checksum is computed.
-WINDOW: Final = 256 << 10
+WINDOW: Final = 512 << 10
 _MAX_ITEM_SIZE: Final = 16  # bytes of a complex128; the sizes of all types divide it
 
 
