@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import mmap
 import os
 import stat
 from collections.abc import Callable
@@ -133,6 +131,8 @@ def open_appending(path: str) -> OutputFile | None:
 
 def _lock(fd: int) -> bool:
     """Lock a file for this process until it is closed; False if another process has it locked."""
+    import fcntl
+
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -191,6 +191,9 @@ def _copy_past_cache(old: LocalFile, new: OutputFile, advance: Callable[[int], o
     flushed, would take longer than the disk does. A source that becomes shorter meanwhile
     makes the call fail (the pages are touched by the kernel alone), and nothing worse.
     """
+    import fcntl
+    import mmap
+
     done, whole = 0, old.size // _ALIGNMENT * _ALIGNMENT
     fd = new.fileno()
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
@@ -215,6 +218,8 @@ def _copy_past_cache(old: LocalFile, new: OutputFile, advance: Callable[[int], o
 
 
 def _shares_blocks(old: LocalFile, new: OutputFile) -> bool:
+    import fcntl
+
     try:
         fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
     except OSError as exc:
