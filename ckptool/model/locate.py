@@ -28,7 +28,15 @@ from ckptool.format.filenames import (
 from ckptool.model.foreign import check_table, is_table, recognise
 from ckptool.model.location import Location, split_path, v2_location
 from ckptool.model.statefile import read_state, resolve_recorded, state_path
-from ckptool.wire.files import StrPath, exists, file_size, is_directory, list_directory, open_input
+from ckptool.wire.files import (
+    StrPath,
+    exists,
+    expect_end,
+    file_size,
+    is_directory,
+    list_directory,
+    open_input,
+)
 from ckptool.wire.urls import url_root
 
 if TYPE_CHECKING:
@@ -81,9 +89,11 @@ def locate_prefix(prefix: str) -> Location | None:
 
 
 def _v2(prefix: str) -> Location | None:
-    if file_size(index_path(prefix)) is None:
+    path = index_path(prefix)
+    expect_end(path)
+    if file_size(path) is None:
         return None
-    check_table(index_path(prefix))
+    check_table(path)
     return v2_location(prefix)
 
 

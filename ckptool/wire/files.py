@@ -36,12 +36,6 @@ class _Status(Protocol):
     def st_mtime(self) -> float: ...
 
 
-class _RemoteStatus(NamedTuple):
-    st_mode: int
-    st_size: int
-    st_mtime: float
-
-
 class Refusals:
     """See `refusals`. Around every call of the system: a generator would take longer than many of them."""
 
@@ -201,10 +195,20 @@ def open_input(path: StrPath) -> InputFile:
     return LocalFile(name)
 
 
+def expect_end(path: str) -> None:
+    """A hint: if there is a file at `path`, its end will be read next."""
+    if is_url(path):
+        from ckptool.wire import remote_file
+
+        remote_file.expect_end(path)
+
+
 def _status(path: str) -> _Status | None:
     """stat() that answers None where there is nothing; what may not be looked at is a FileError."""
     if is_url(path):
-        return _remote_status(path)
+        from ckptool.wire.remote import status
+
+        return status(path)
     with refusals(path):
         try:
             return os.stat(path)
@@ -214,16 +218,6 @@ def _status(path: str) -> _Status | None:
             if exc.errno in _NO_SUCH_NAME:
                 return None
             raise
-
-
-def _remote_status(url: str) -> _Status | None:
-    from ckptool.wire.remote import status
-
-    found = status(url)
-    if found is None:
-        return None
-    mode = stat.S_IFDIR if found.is_directory else stat.S_IFREG
-    return _RemoteStatus(mode, found.size or 0, found.mtime)
 
 
 def file_size(path: str) -> int | None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import random
 import signal
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -46,11 +47,29 @@ _MISSING_STATUS = (404, 410)
 
 
 class Status(NamedTuple):
-    """What is at a URL: `size` in bytes (None if unknown), `mtime` in seconds since the epoch (else 0)."""
+    """What is at a URL: `size` in bytes (None if unknown), `mtime` in seconds since the epoch (else 0).
+
+    It answers to the names that stat() has for the same.
+    """
 
     is_directory: bool
     size: int | None
     mtime: float
+
+    @property
+    def st_mode(self) -> int:
+        """A directory's or a regular file's."""
+        return stat.S_IFDIR if self.is_directory else stat.S_IFREG
+
+    @property
+    def st_size(self) -> int:
+        """0 if it is unknown."""
+        return self.size or 0
+
+    @property
+    def st_mtime(self) -> float:
+        """See `mtime`."""
+        return self.mtime
 
 
 class Place(NamedTuple):

@@ -28,9 +28,9 @@ class _Span:
 
     __slots__ = ("_data", "end", "start")
 
-    def __init__(self, at: Place, start: int, end: int, size: int | None) -> None:
+    def __init__(self, start: int, end: int, data: Future[bytes]) -> None:
         self.start, self.end = start, end
-        self._data: Future[bytes] = _pool.submit(_fetch, at, start, end, size)
+        self._data = data
 
     def data(self) -> bytes:
         """The bytes; FileError if they could not be had."""
@@ -39,6 +39,12 @@ class _Span:
     @property
     def failed(self) -> bool:
         return self._data.done() and self._data.exception() is not None
+
+
+def _fetch_end(at: Place) -> bytes:
+    """The last bytes of a file, all of it if it is short."""
+    data: bytes = at.ask("cat_file", start=-_LEAST)
+    return data
 
 
 def _fetch(at: Place, start: int, end: int, size: int | None) -> bytes:
@@ -66,6 +72,7 @@ class Remote:
         self._spans: list[_Span] = []
         # Where a reader has got to -> how far ahead of it the last request went.
         self._readers: dict[int, int] = {}
+        self._end: Future[bytes] | None = None
         self.learn_size()
 
     def learn_size(self) -> None:
@@ -101,6 +108,16 @@ class Remote:
             self._take(found.size, is_directory=found.is_directory)
         return self._size or 0
 
+    def expect_end(self) -> None:
+        """Begin to fetch the last bytes, before anybody knows where they are."""
+        self._end = _pool.submit(_fetch_end, self.place)
+
+    def _place_end(self, size: int) -> None:
+        """Put the last bytes where they belong, now that the size is known."""
+        data, self._end = self._end, None
+        if data is not None and data.exception() is None and 0 < (count := len(data.result())) <= size:
+            self._spans.append(_Span(size - count, size, data))
+
     def expect(self, start: int, end: int) -> None:
         """Begin to fetch what will be read in this order."""
         with self._lock:
@@ -124,6 +141,8 @@ class Remote:
 
     def _cover(self, start: int, end: int) -> list[_Span]:
         """Spans that hold these bytes in order, asked for where there are none."""
+        if self._end is not None and self._size is not None and end > self._size - _LEAST:
+            self._place_end(self._size)
         self._spans = [span for span in self._spans if not span.failed]
         found, pos = [], start
         for span in sorted(self._spans, key=lambda span: span.start):
@@ -142,7 +161,8 @@ class Remote:
         if not exact:
             start, end = self._widened(start, end)
         size = self._size if self.is_trusted or not start else self.size
-        asked = [_Span(self.place, at, min(at + _MOST, end), size) for at in range(start, end, _MOST)]
+        parts = [(at, min(at + _MOST, end)) for at in range(start, end, _MOST)]
+        asked = [_Span(*part, _pool.submit(_fetch, self.place, *part, size)) for part in parts]
         self._spans += asked
         return asked
 
@@ -195,17 +215,32 @@ def _copy(spans: list[_Span], start: int, buffer: memoryview) -> int:
     return done
 
 
+def expect_end(url: str) -> None:
+    """A hint: if there is a file of which nothing is known yet, its end will be read.
+
+    A request that is made while the server is asked for the size. Web servers may answer
+    with all of the file, and are not asked.
+    """
+    if not is_web(url) and known("status", url) is None and known("file", url) is None:
+        _remote(url).expect_end()
+
+
+def _remote(url: str) -> Remote:
+    """What is known of a file, for all who open it during this look."""
+    remote: Remote | None = known("file", url)
+    if remote is None:
+        remote = Remote(url)
+        learn("file", url, remote)
+    return remote
+
+
 class RemoteFile(InputFile):
     """A file on a server. Opening it asks for nothing yet."""
 
     def __init__(self, url: str) -> None:
         """UnsupportedError if there is no way to it."""
         self.path = url
-        remote: Remote | None = known("file", url)
-        if remote is None:
-            remote = Remote(url)
-            learn("file", url, remote)
-        self._remote = remote
+        self._remote = _remote(url)
 
     @property
     def size(self) -> int:
