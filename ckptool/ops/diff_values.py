@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 # Bytes of differing tensors for which processes are worth starting.
 _WORTH_PROCESSES = 1 << 26
 
+# Handing work over takes as long as comparing a small tensor does: so many of them, or of their bytes, go
+# together.
+_MOST_IN_BATCH, _BATCH = 64, 1 << 20
+
 
 @dataclass
 class Outcome:
@@ -46,6 +50,13 @@ class _Work(NamedTuple):
     stretch: Stretch | None
     last: bool
     faults: tuple[SideError, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """How much there is to compare, on one side."""
+        if self.stretch is None:
+            return 0
+        return (self.stretch.stop - self.stretch.start) * (self.stretch.a.dtype.size or _BATCH)
 
 
 def compare_pairs(
@@ -115,21 +126,36 @@ def _spread(
         from ckptool.ops.executors import map_in_executor
 
         spread = partial(map_in_executor, executor)
-    given: deque[_Work] = deque()
+    given: deque[list[_Work]] = deque()
 
-    def remembered() -> Iterator[_Work]:
-        for piece in work:
-            given.append(piece)
-            yield piece
+    def remembered() -> Iterator[list[_Work]]:
+        for batch in _batches(work):
+            given.append(batch)
+            yield batch
 
     for found in spread(_run, remembered()):
-        yield given.popleft(), found
+        yield from zip(given.popleft(), found, strict=True)
 
 
-def _run(work: _Work) -> Found | SideError | None:
-    if work.stretch is None:
-        return None
+def _batches(work: Iterator[_Work]) -> Iterator[list[_Work]]:
+    batch: list[_Work] = []
+    size = 0
+    for piece in work:
+        batch.append(piece)
+        size += piece.bytes
+        if size >= _BATCH or len(batch) == _MOST_IN_BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _run(batch: list[_Work]) -> list[Found | SideError | None]:
+    return [None if work.stretch is None else _outcome(work.stretch) for work in batch]
+
+
+def _outcome(stretch: Stretch) -> Found | SideError:
     try:
-        return compare_stretch(work.stretch)
+        return compare_stretch(stretch)
     except SideError as exc:
         return exc

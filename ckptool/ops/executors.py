@@ -16,8 +16,8 @@ import secrets
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
-from typing import Any, TypeVar
+from concurrent.futures import CancelledError, Executor, Future
+from typing import Any, NamedTuple, TypeVar
 
 from ckptool.errors import CheckpointError, FileError, NotFoundError, RequestError
 from ckptool.format.bundle import Bundle
@@ -31,6 +31,9 @@ Result = TypeVar("Result")
 
 # Tasks that wait to be taken up or to be looked at: enough for a large cluster, little to remember.
 _WAITING = 256
+
+# How often a task is submitted anew when nobody wanted it dropped.
+_DROPPED = 2
 
 # Checkpoints that a worker keeps open from one task to the next.
 _OPEN = 8
@@ -52,26 +55,34 @@ def map_in_executor(
     sees no such file, has another version of ckptool, or none; CheckpointError if workers
     died again and again.
     """
-    version = _version()
-    run = _Run(function, {} if spelled is None else spelled)
-    waiting: deque[Future[tuple[bool, Any]]] = deque()
+    run = _Run(executor, function, {} if spelled is None else spelled)
+    waiting: deque[_Task] = deque()
     try:
         for item in items:
-            waiting.append(executor.submit(perform, run.pack(item), version))
+            waiting.append(run.begin(run.pack(item)))
             if len(waiting) >= _WAITING:
                 yield run.result(waiting.popleft())
         while waiting:
             yield run.result(waiting.popleft())
     finally:
-        for future in waiting:
-            future.cancel()
+        for task in waiting:
+            task.future.cancel()
+
+
+class _Task(NamedTuple):
+    """What was submitted, and what will come of it."""
+
+    payload: bytes
+    future: Future[tuple[bool, Any]]
 
 
 class _Run:
-    """One function and the paths that its items have spoken of."""
+    """One function, who calls it, and the paths that its items have spoken of."""
 
-    def __init__(self, function: Callable[..., Any], spelled: dict[str, str]) -> None:
+    def __init__(self, executor: Executor, function: Callable[..., Any], spelled: dict[str, str]) -> None:
+        self._executor = executor
         self._function = function
+        self._version = _version()
         # A worker keeps what it has opened for this run only: files may change until the next.
         self._token = secrets.token_hex(8)
         self._spelled = spelled
@@ -82,10 +93,14 @@ class _Run:
         _Pickler(buffer, self._token, self._spelled).dump((self._function, item))
         return buffer.getvalue()
 
-    def result(self, future: Future[tuple[bool, Any]]) -> Any:
+    def begin(self, payload: bytes) -> _Task:
+        """Submit it."""
+        return _Task(payload, self._executor.submit(perform, payload, self._version))
+
+    def result(self, task: _Task) -> Any:
         """What came of an item; raises it if it is an error."""
         try:
-            went_well, value = future.result()
+            went_well, value = self._outcome(task)
         except CheckpointError:
             raise
         except Exception as exc:
@@ -96,6 +111,15 @@ class _Run:
         if not went_well:
             raise value
         return value
+
+    def _outcome(self, task: _Task) -> tuple[bool, Any]:
+        """What `perform` returned. A cluster may drop what a worker did that has died since."""
+        for _ in range(_DROPPED):
+            try:
+                return task.future.result()
+            except CancelledError:
+                task = self.begin(task.payload)
+        return task.future.result()
 
     def _respell(self, exc: CheckpointError) -> None:
         """Give a path in an error the form that the user gave it; say whose fault a missing file is."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,6 +137,29 @@ def test_a_file_that_only_workers_miss(executor, tmp_path):
 def test_other_faults_of_workers_are_one_sentence(executor):
     with pytest.raises(CheckpointError, match="the workers did not do their part: ZeroDivisionError: in a"):
         list(map_in_executor(executor, _plain_fault, [1]))
+
+
+class _Dropping(Executor):
+    """Drops the first tasks that it gets, each once or more, as a cluster may whose worker has died."""
+
+    def __init__(self, times):
+        self.left = times
+
+    def submit(self, function, /, *args, **kwargs):
+        future: Future[Any] = Future()
+        if self.left:
+            self.left -= 1
+            future.cancel()
+            future.set_running_or_notify_cancel()
+        else:
+            future.set_result(function(*args, **kwargs))
+        return future
+
+
+def test_what_is_dropped_is_submitted_anew():
+    assert list(map_in_executor(_Dropping(2), _double, [1, 2, 3])) == [2, 4, 6]
+    with pytest.raises(CheckpointError, match="the workers did not do their part: CancelledError"):
+        list(map_in_executor(_Dropping(9), _double, [1]))
 
 
 def test_another_version(executor):
