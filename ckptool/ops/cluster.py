@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from typing import Any
 
 from ckptool.errors import RequestError, UnsupportedError
@@ -14,7 +14,7 @@ _PATIENCE = 10  # seconds until a scheduler has to have answered
 _RETRIES = 2  # of a task that failed for reasons of its worker
 
 
-@contextmanager
+@contextlib.contextmanager
 def dask_executor(address: str) -> Iterator[Executor]:
     """The executor of the cluster whose scheduler is at `address`, connected within the block.
 
@@ -42,4 +42,5 @@ def dask_executor(address: str) -> Iterator[Executor]:
             raise RequestError("the cluster has no workers", path=address, remedy="start some: dask worker")
         yield client.get_executor(pure=False, retries=_RETRIES)
     finally:
-        client.close(timeout=_PATIENCE)
+        with contextlib.suppress(Exception):  # what it was for is done
+            client.close(timeout=_PATIENCE)

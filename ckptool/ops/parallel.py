@@ -63,13 +63,17 @@ def _outcome(went_well: bool, value: Any) -> Any:
 
 
 def map_in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], jobs: int | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    jobs: int | None = None,
+    end: Callable[[], object] = int,
 ) -> Iterator[Result]:
     """`function` of each item, in the order of the items, in `jobs` threads (by default one for each core).
 
     No more than twice as many items as jobs are begun and not yet taken. An exception of
     the function comes up at its item's turn; what has not begun by then is not begun any
-    more.
+    more. What has begun is waited for: if that may take long, `end` is called first, and the
+    function sees to it that it comes to an end.
     """
     jobs = jobs or available_cpus()
     if jobs == 1:
@@ -85,6 +89,7 @@ def map_in_order(
         while waiting:
             yield waiting.popleft().result()
     finally:
+        end()
         crew.dismiss()
 
 

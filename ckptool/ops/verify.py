@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from ckptool.errors import CheckpointError, CorruptionError
@@ -14,6 +16,7 @@ from ckptool.format.object_keys import OBJECT_GRAPH_KEY
 from ckptool.format.shape import Shape, element_count
 from ckptool.model.foreign import is_table
 from ckptool.model.location import Location
+from ckptool.ops.parallel import map_in_order
 from ckptool.ops.problems import Problem, Report
 from ckptool.ops.verify_bundle import IndexContents, check_index
 from ckptool.ops.verify_data import check_data
@@ -21,11 +24,14 @@ from ckptool.ops.verify_shards import Shard, ShardCheck
 from ckptool.ops.verify_slices import Stored, stored_parts
 from ckptool.ops.verify_targets import Targets, find_targets
 from ckptool.wire.files import StrPath, file_size, open_input
+from ckptool.wire.urls import is_url
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 Progress = Callable[[int], None]
+
+_AT_ONCE = 8  # checkpoints whose checking is mostly waiting
 
 
 @dataclass(frozen=True)
@@ -102,14 +108,48 @@ def verify_targets(
     targets: Targets, options: VerifyOptions, progress: Progress | None = None
 ) -> VerifyResult:
     """Check all targets; see `verify_checkpoint`."""
-    checkpoints = tuple(_verify(location, options, progress or _ignore) for location in targets.checkpoints)
-    own = targets.problems
-    ok = _is_sound(own, strict=options.strict) and all(checkpoint.ok for checkpoint in checkpoints)
-    return VerifyResult(ok, own, checkpoints)
+    return result_of(targets, options, verify_each(targets.checkpoints, options, progress))
 
 
-def _ignore(_size: int) -> None:
-    pass
+def result_of(
+    targets: Targets, options: VerifyOptions, checkpoints: Iterable[VerifiedCheckpoint]
+) -> VerifyResult:
+    """What was found about the checkpoints of all targets, and about their directories."""
+    found, own = tuple(checkpoints), targets.problems
+    ok = _is_sound(own, strict=options.strict) and all(checkpoint.ok for checkpoint in found)
+    return VerifyResult(ok, own, found)
+
+
+def verify_each(
+    locations: Iterable[Location], options: VerifyOptions, progress: Progress | None = None
+) -> Iterator[VerifiedCheckpoint]:
+    """What was found about each checkpoint, in their order, as soon as it is known.
+
+    Where checking is mostly waiting, for servers or for other machines, several are checked
+    at once.
+    """
+    lock, ended = threading.Lock(), threading.Event()
+
+    def check(location: Location) -> VerifiedCheckpoint:
+        return _verify(location, options, counted)
+
+    def counted(size: int) -> None:
+        if ended.is_set():
+            raise _EndedError
+        if progress is not None:
+            with lock:
+                progress(size)
+
+    def waits(location: Location) -> bool:
+        return options.executor is not None or is_url(location.prefix)
+
+    for waiting, group in groupby(locations, waits):
+        ended.clear()
+        yield from map_in_order(check, group, _AT_ONCE if waiting else 1, ended.set)
+
+
+class _EndedError(Exception):
+    """Nobody waits for the result any more."""
 
 
 def _is_sound(problems: Sequence[Problem], *, strict: bool) -> bool:

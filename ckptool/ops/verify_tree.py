@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ckptool.errors import CheckpointError, NoCheckpointError, RequestError
 from ckptool.ops.problems import Report
 from ckptool.ops.verified import Verified
-from ckptool.ops.verify import Progress, VerifyOptions, VerifyResult, verify_targets
+from ckptool.ops.verify import Progress, VerifyOptions, VerifyResult, result_of, verify_each
 from ckptool.ops.verify_targets import Targets, find_targets
 from ckptool.wire.files import StrPath, exists, is_directory, list_directory
 from ckptool.wire.urls import forget
@@ -107,15 +107,15 @@ class TreeCheck:
         if self.verified is not None:
             # Taken before the bytes are read: what changes meanwhile is looked at again.
             marks = {place.prefix: self.verified.mark(place) for place in fresh.values()}
-        targets.found = fresh
-        result = verify_targets(targets, self.options, self.progress)
-        for checkpoint in result.checkpoints:
+        found = []
+        for checkpoint in verify_each(fresh.values(), self.options, self.progress):
+            found.append(checkpoint)
             self.summary.sound += checkpoint.ok
             self.summary.damaged += not checkpoint.ok
             self.summary.bytes += checkpoint.bytes
             if self.verified is not None and not checkpoint.problems:
                 self.verified.record(checkpoint.checkpoint, marks[checkpoint.checkpoint], self.options)
-        return result
+        return result_of(targets, self.options, found)
 
 
 def _targets(directory: str) -> Targets:

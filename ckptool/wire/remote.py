@@ -22,6 +22,9 @@ Result = TypeVar("Result")
 # when their clients do not come back all at once.
 _PAUSES = (0.1, 0.3, 1.0, 3.0)
 
+# Attempts of one request that botocore makes by itself; the only ones for what is written in parts.
+_AT_ONE_GO = 3
+
 # Seconds: a server that accepts no connection, or sends nothing, for so long is given up.
 _CONNECT, _SILENCE = 10, 30
 
@@ -124,8 +127,12 @@ def _options(url: str, configured: dict[str, dict[str, Any]]) -> dict[str, Any]:
     kind = scheme(url)
     options: dict[str, Any] = {"use_listings_cache": False}
     if kind == "s3":
-        limits = {"connect_timeout": _CONNECT, "read_timeout": _SILENCE, "retries": {"total_max_attempts": 3}}
-        options["config_kwargs"] = limits
+        retries = {"total_max_attempts": _AT_ONE_GO}
+        options["config_kwargs"] = {
+            "connect_timeout": _CONNECT,
+            "read_timeout": _SILENCE,
+            "retries": retries,
+        }
     elif is_web(url):
         import aiohttp
 

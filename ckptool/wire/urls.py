@@ -67,5 +67,5 @@ def learn(kind: str, url: str, what: Any) -> None:
 
 def forget(url: str | None = None) -> None:
     """Look again at a URL, or at everything, when it is asked for the next time."""
-    for key in [key for key in _known if url is None or key[1] == url or key[0] == "list"]:
+    for key in [key for key in list(_known) if url is None or key[1] == url or key[0] == "list"]:
         del _known[key]
