@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -122,7 +122,7 @@ def result_of(
 
 def verify_each(
     locations: Iterable[Location], options: VerifyOptions, progress: Progress | None = None
-) -> Iterator[VerifiedCheckpoint]:
+) -> Generator[VerifiedCheckpoint, None, None]:
     """What was found about each checkpoint, in their order, as soon as it is known.
 
     Where checking is mostly waiting, for servers or for other machines, several are checked

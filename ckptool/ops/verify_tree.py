@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckptool.errors import CheckpointError, NoCheckpointError, RequestError
+from ckptool.model.location import Location
 from ckptool.ops.problems import Report
 from ckptool.ops.verified import Verified
-from ckptool.ops.verify import Progress, VerifyOptions, VerifyResult, result_of, verify_each
+from ckptool.ops.verify import (
+    Progress,
+    VerifiedCheckpoint,
+    VerifyOptions,
+    VerifyResult,
+    result_of,
+    verify_each,
+)
 from ckptool.ops.verify_targets import Targets, find_targets
 from ckptool.wire.files import StrPath, exists, is_directory, list_directory
-from ckptool.wire.urls import forget
+from ckptool.wire.urls import forget_below, is_url
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+_AHEAD = 8  # directories on servers that are looked into at once
 
 
 @dataclass
@@ -54,7 +70,8 @@ class TreeCheck:
         """The directories under `root` and itself, each before those in it, in the order of their names.
 
         Links to directories are not followed. A directory that cannot be read is a problem
-        `unreadable`, and the walk goes on.
+        `unreadable`, and the walk goes on. Where checking is mostly waiting, directories that
+        follow are looked into meanwhile.
 
         Raises:
             RequestError: `root` is no directory.
@@ -65,57 +82,116 @@ class TreeCheck:
             fault = "is no directory" if exists(top) else "no such directory"
             raise RequestError(fault, path=top, remedy="--all takes the directory to begin at")
         before = self.summary.checkpoints
-        waiting = [top]
-        while waiting:
-            directory = waiting.pop()
-            self.summary.directories += 1
-            result, below = self._look(directory)
-            if result.checkpoints or result.problems:
-                yield result
-            waiting += reversed(below)
-            # What servers have said of this directory is not needed for the others.
-            forget()
+        begun: deque[_Directory] = deque()
+        for checkpoint in verify_each(self._locations(top, begun), self.options, self.progress):
+            yield from self._finished(begun)  # those that had nothing to be checked
+            self._take(checkpoint, begun[0])
+            yield from self._finished(begun)
+        yield from self._finished(begun)
         if self.summary.checkpoints == before:
             raise NoCheckpointError("no checkpoint under this directory", path=top)
 
-    def _look(self, directory: str) -> tuple[VerifyResult, list[str]]:
-        """What was found in one directory, and the directories in it."""
-        try:
-            entries = list_directory(directory or ".")
-            below = [e.name for e in entries if e.is_directory and not e.is_symlink]
-            targets = _targets(directory) if any(not e.is_directory for e in entries) else Targets()
-        except CheckpointError as exc:
-            report = Report()
-            report.add_error("unreadable", exc)
-            return VerifyResult(False, report.problems, ()), []
-        result = self._verify(targets)
-        leftovers = {
-            os.path.basename(problem.file.rstrip("/")) for problem in result.problems if problem.file
-        }
-        return result, [os.path.join(directory, name) for name in below if name not in leftovers]
+    def _locations(self, top: str, begun: deque[_Directory]) -> Iterator[Location]:
+        """What is to be checked; each directory is added to `begun` before what is in it."""
+        for look in _looks(top):
+            self.summary.directories += 1
+            begun.append(self._directory(look))
+            yield from begun[-1].fresh
 
-    def _verify(self, targets: Targets) -> VerifyResult:
-        """Check those targets that no other directory has led to, and that are not known to be sound."""
-        fresh = {key: location for key, location in targets.found.items() if key not in self._seen}
+    def _finished(self, begun: deque[_Directory]) -> Iterator[VerifyResult]:
+        """The results of those directories, in order, of which everything is known; they are taken out."""
+        while begun and len(begun[0].checked) == len(begun[0].fresh):
+            directory = begun.popleft()
+            # What servers have said of this directory is not needed for the others.
+            forget_below(directory.path)
+            result = directory.failed or result_of(directory.targets, self.options, directory.checked)
+            if result.checkpoints or result.problems:
+                yield result
+
+    def _directory(self, look: _Look) -> _Directory:
+        """Those targets that no other directory has led to, and that are not known to be sound."""
+        found = look.targets.found
+        fresh = {key: location for key, location in found.items() if key not in self._seen}
         self._seen.update(fresh)
         self.summary.checkpoints += len(fresh)
-        if self.verified is not None:
-            known = {key for key, place in fresh.items() if self.verified.knows(place, self.options)}
-            self.summary.skipped += len(known)
-            fresh = {key: place for key, place in fresh.items() if key not in known}
-        marks = {}
-        if self.verified is not None:
-            # Taken before the bytes are read: what changes meanwhile is looked at again.
-            marks = {place.prefix: self.verified.mark(place) for place in fresh.values()}
-        found = []
-        for checkpoint in verify_each(fresh.values(), self.options, self.progress):
-            found.append(checkpoint)
-            self.summary.sound += checkpoint.ok
-            self.summary.damaged += not checkpoint.ok
-            self.summary.bytes += checkpoint.bytes
-            if self.verified is not None and not checkpoint.problems:
-                self.verified.record(checkpoint.checkpoint, marks[checkpoint.checkpoint], self.options)
-        return result_of(targets, self.options, found)
+        directory = _Directory(look.path, look.targets, failed=look.failed)
+        for location in fresh.values():
+            if self.verified is not None and self.verified.knows(location, self.options):
+                self.summary.skipped += 1
+                continue
+            directory.fresh.append(location)
+            if self.verified is not None:
+                # Taken before the bytes are read: what changes meanwhile is looked at again.
+                directory.marks[location.prefix] = self.verified.mark(location)
+        return directory
+
+    def _take(self, checkpoint: VerifiedCheckpoint, directory: _Directory) -> None:
+        directory.checked.append(checkpoint)
+        self.summary.sound += checkpoint.ok
+        self.summary.damaged += not checkpoint.ok
+        self.summary.bytes += checkpoint.bytes
+        if self.verified is not None and not checkpoint.problems:
+            prefix = checkpoint.checkpoint
+            self.verified.record(prefix, directory.marks[prefix], self.options)
+
+
+@dataclass
+class _Directory:
+    """One directory: what is to be checked in it, and what is known of that so far.
+
+    `marks` are those of `Verified`, by prefix; `failed` is the result if it cannot be read.
+    """
+
+    path: str
+    targets: Targets
+    fresh: list[Location] = field(default_factory=list)
+    marks: dict[str, str] = field(default_factory=dict)
+    checked: list[VerifiedCheckpoint] = field(default_factory=list)
+    failed: VerifyResult | None = None
+
+
+class _Look(NamedTuple):
+    """What there is to check in one directory, or why it cannot be read, and the directories in it."""
+
+    path: str
+    targets: Targets
+    below: list[str]
+    failed: VerifyResult | None = None
+
+
+def _looks(top: str) -> Iterator[_Look]:
+    """All directories, each before those in it; on servers, those that follow are looked into meanwhile."""
+    waiting = [top]
+    with contextlib.ExitStack() as stack:
+        pool = None
+        if is_url(top):
+            from concurrent.futures import ThreadPoolExecutor
+
+            pool = ThreadPoolExecutor(_AHEAD)
+            stack.callback(pool.shutdown, cancel_futures=True)
+        ahead: dict[str, Future[_Look]] = {}
+        while waiting:
+            if pool is not None:
+                for path in waiting[-_AHEAD:]:
+                    if path not in ahead:
+                        ahead[path] = pool.submit(_look, path)
+            path = waiting.pop()
+            look = ahead.pop(path).result() if path in ahead else _look(path)
+            yield look
+            waiting += reversed(look.below)
+
+
+def _look(path: str) -> _Look:
+    try:
+        entries = list_directory(path or ".")
+        below = [e.name for e in entries if e.is_directory and not e.is_symlink]
+        targets = _targets(path) if any(not e.is_directory for e in entries) else Targets()
+    except CheckpointError as exc:
+        report = Report()
+        report.add_error("unreadable", exc)
+        return _Look(path, Targets(), [], VerifyResult(False, report.problems, ()))
+    leftovers = {os.path.basename(problem.file.rstrip("/")) for problem in targets.problems if problem.file}
+    return _Look(path, targets, [os.path.join(path, name) for name in below if name not in leftovers])
 
 
 def _targets(directory: str) -> Targets:

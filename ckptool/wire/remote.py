@@ -219,14 +219,24 @@ def refusal(url: str, exc: BaseException) -> CheckpointError:
 
 def status(url: str) -> Status | None:
     """What is there, None if nothing is."""
-    found: Status | str | None = known("status", url)
+    name = _name(url)
+    found: Status | str | None = known("status", name)
     if found is None:
         found = _ask_status(url) or "nothing"
-        learn("status", url, found)
+        learn("status", name, found)
     return found if isinstance(found, Status) else None
 
 
+def _name(url: str) -> str:
+    """A URL as what is known of it is remembered: with or without a slash, a directory is the same."""
+    return url if is_web(url) else url.rstrip("/")
+
+
 def _ask_status(url: str) -> Status | None:
+    directory, _, name = _name(url).rpartition("/")
+    listed: dict[str, Status] | None = known("names", directory)
+    if listed is not None:
+        return listed.get(name)  # this look has heard of everything that is there
     at = place(url)
     if is_web(url) and (url.endswith("/") or url == url_root(url)):
         return Status(True, None, 0.0)  # nobody can tell
@@ -274,7 +284,7 @@ def _list(at: Place) -> list[dict[str, Any]]:
 
 def listing(url: str) -> list[tuple[str, Status]]:
     """Names in a directory, and what each is. FileError if it is none, or the server keeps no list."""
-    found: list[tuple[str, Status]] | None = known("list", url)
+    found: list[tuple[str, Status]] | None = known("list", _name(url))
     if found is not None:
         return found
     if is_web(url):
@@ -290,7 +300,9 @@ def listing(url: str) -> list[tuple[str, Status]]:
             entries.append((name.rpartition("/")[2], _status(info)))
         elif info.get("type") != "directory" and info.get("size"):
             raise FileError(NotADirectoryError(errno.ENOTDIR, "Not a directory"), url)
-    learn("list", url, entries)
+    learn("list", _name(url), entries)
+    # Where a directory and a file have one name, the file is meant.
+    learn("names", _name(url), dict(sorted(entries, key=lambda entry: not entry[1].is_directory)))
     # What is listed need not be asked for one by one.
     for name, what in entries:
         if known("status", joined := f"{url.rstrip('/')}/{name}") is None:

@@ -67,5 +67,12 @@ def learn(kind: str, url: str, what: Any) -> None:
 
 def forget(url: str | None = None) -> None:
     """Look again at a URL, or at everything, when it is asked for the next time."""
-    for key in [key for key in list(_known) if url is None or key[1] == url or key[0] == "list"]:
-        del _known[key]
+    for key in [key for key in list(_known) if url is None or key[1] == url or key[0] in ("list", "names")]:
+        _known.pop(key, None)
+
+
+def forget_below(url: str) -> None:
+    """Look again at a directory and everything in it, but not at the directories in it."""
+    for key in list(_known):
+        if key[1].rpartition("/")[0] == url.rstrip("/") or key[1].rstrip("/") == url.rstrip("/"):
+            _known.pop(key, None)

@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,10 @@ import pytest
 
 from ckptool import save_checkpoint
 from ckptool.errors import NoCheckpointError, RequestError, UnsupportedError
+from ckptool.ops import verify
 from ckptool.ops.verified import Verified
-from ckptool.ops.verify import VerifyOptions
+from ckptool.ops.verify import VerifiedCheckpoint, VerifyOptions
+from ckptool.ops.verify_targets import find_targets
 from ckptool.ops.verify_tree import TreeCheck
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
@@ -202,3 +206,45 @@ def test_killed_and_resumed(tmp_path):
     assert summary["checkpoints"] == 200
     assert summary["skipped"] == recorded > 0
     assert summary["sound"] == 200 - recorded
+
+
+def test_directories_are_checked_meanwhile_and_told_of_in_order(tree, monkeypatch):
+    """With an executor, several at once: the first of them waits for another to begin."""
+    begun = threading.Event()
+    check = verify._verify
+
+    def slow_at_first(location, options, progress):
+        if location.prefix.endswith("a/model.ckpt-1"):
+            assert begun.wait(30)
+        else:
+            begun.set()
+        return check(location, options, progress)
+
+    monkeypatch.setattr(verify, "_verify", slow_at_first)
+    with ThreadPoolExecutor(1) as executor:
+        found, summary = look(tree, options=VerifyOptions(executor=executor))
+    monkeypatch.undo()
+    assert (found, summary) == look(tree)
+
+
+def test_what_nobody_waits_for_comes_to_an_end(tree, monkeypatch):
+    ended = []
+
+    def endless(location, _options, progress):
+        if location.prefix.endswith("a/model.ckpt-1"):
+            return VerifiedCheckpoint(location.prefix, True, 0, 0, ())
+        try:
+            while True:
+                progress(1)
+                time.sleep(0.001)
+        except BaseException as exc:
+            ended.append(type(exc).__name__)
+            raise
+
+    monkeypatch.setattr(verify, "_verify", endless)
+    with ThreadPoolExecutor(1) as executor:
+        locations = find_targets([f"{tree}/a/", f"{tree}/b/c/"]).checkpoints
+        walk = verify.verify_each(locations, VerifyOptions(executor=executor))
+        assert next(walk).checkpoint.endswith("a/model.ckpt-1")
+        walk.close()
+    assert set(ended) == {"_EndedError"}

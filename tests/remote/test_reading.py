@@ -199,6 +199,17 @@ def test_whole_trees_like_the_disk(s3, run):
     same(run, "s3://bucket/fixtures", "verify", "--all", "ROOT")
 
 
+def test_checkpoints_of_a_tree_are_checked_at_once(s3, run):
+    for number in range(6):
+        upload(f"s3://bucket/runs/{number}", FIXTURES / "no-meta")
+    s3.faults = Faults(delay=0.02)
+    s3.most_at_once = 0
+    found = run("verify", "--all", "s3://bucket/runs", "--quick")
+    assert (found.exit_code, found.stdout) == (0, "")
+    assert "6 checkpoints in 7 directories: 6 sound" in found.stderr
+    assert s3.most_at_once > 3
+
+
 def test_an_executor_reads_from_a_bucket(s3, large):
     upload("s3://bucket/large", large)
     with ThreadPoolExecutor(4) as executor:
