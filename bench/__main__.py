@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import data, growth
-from bench.jobs import Job, jobs
+from bench.bucket import serving
+from bench.jobs import IN_BUCKET, Job, jobs
 from bench.measure import BenchmarkError, Command, Sample, run_in_turn, trace_reads
 from bench.report import Row, failure, in_readme, markdown, plain, rows
 from bench.tools import Tools, machine
@@ -66,19 +68,22 @@ def main() -> int:
     root: Path = options.data or Path(tempfile.gettempdir()) / "ckptool-bench"
     scratch = root / "scratch"
     tools = Tools.find(options.tensorflow)
-    chosen = [
-        job
-        for job in jobs(tools, root, scratch)
-        if not options.only or any(text in job.title for text in options.only)
-    ]
     with_growth = not options.only and not options.no_growth
-    parts = [part for job in chosen for part in job.parts]
-    make(root, tools, parts + (growth.parts() if with_growth else []))
-    table: list[Row] = []
-    for job in chosen:
-        found = measure(tools, job, options.rounds)
-        table += found
-        print(*map(plain, found), sep="\n", file=sys.stderr, flush=True)
+    with contextlib.ExitStack() as stack:
+        bucket = None
+        if tools.s3:
+            make(root, tools, [IN_BUCKET])
+            bucket = stack.enter_context(serving(tools.python, root / IN_BUCKET))
+        else:
+            print("what is in buckets: skipped: moto and s3fs are not installed", file=sys.stderr)
+        chosen = [
+            job
+            for job in jobs(tools, root, scratch, bucket)
+            if not options.only or any(text in job.title for text in options.only)
+        ]
+        parts = [part for job in chosen for part in job.parts]
+        make(root, tools, parts + (growth.parts() if with_growth else []))
+        table = measured(tools, chosen, options.rounds)
     text = f"{machine()}.\n\n{markdown(table)}"
     print(text)
     if not options.only:
@@ -87,6 +92,16 @@ def main() -> int:
         PICTURE.write_text(growth.growth(tools, root), encoding="utf-8")
     shutil.rmtree(root if options.remove else scratch, ignore_errors=True)
     return 1 if any(row.met is False for row in table) else 0
+
+
+def measured(tools: Tools, chosen: Sequence[Job], rounds: int | None) -> list[Row]:
+    """The lines of all jobs, each shown as soon as it is known."""
+    table: list[Row] = []
+    for job in chosen:
+        found = measure(tools, job, rounds)
+        table += found
+        print(*map(plain, found), sep="\n", file=sys.stderr, flush=True)
+    return table
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ named as such in the table.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import data
+from bench.bucket import LATENCY, Bucket
 from bench.measure import Command
 from bench.targets import GB, KB, MB, AtMost, Faster, Target
 from bench.tools import Missing, Tools
@@ -39,6 +40,7 @@ class Job:
         against: peers and limits.
         parts: the data it needs.
         rounds: how often all of it is measured.
+        seconds: target for the time, where something other than the machine sets the pace.
         memory: target for the peak, in bytes.
         data_read: target for the bytes read of data shards.
     """
@@ -48,11 +50,12 @@ class Job:
     against: tuple[Against, ...]
     parts: tuple[str, ...]
     rounds: int = _MEDIUM
+    seconds: float | None = None
     memory: int | None = None
     data_read: int | None = None
 
 
-def jobs(tools: Tools, root: Path, scratch: Path) -> list[Job]:
+def jobs(tools: Tools, root: Path, scratch: Path, bucket: Bucket | None = None) -> list[Job]:
     """Every job that this version of ckptool can do. `scratch` is for what the jobs write."""
     everything = [
         *_starting(tools, root),
@@ -61,6 +64,7 @@ def jobs(tools: Tools, root: Path, scratch: Path) -> list[Job]:
         *_verifying(tools, root),
         *_comparing(tools, root),
         *_writing(tools, root, scratch),
+        *(_reading_far_away(tools, bucket) if bucket is not None else ()),
     ]
     return [job for job in everything if _possible(tools, job)]
 
@@ -275,3 +279,20 @@ def _writing(tools: Tools, root: Path, scratch: Path) -> Iterator[Job]:
         (data.DIRECTORY,),
         rounds=_LONG,
     )
+
+
+IN_BUCKET = data.TENSORS.format(100_000)
+"""The data that is served from a bucket."""
+
+
+def _reading_far_away(tools: Tools, bucket: Bucket) -> Iterator[Job]:
+    """The targets are of a network: whoever asks waits for so many answers, one after the other."""
+    prefix = f"{bucket.url}/{data.PREFIX}"
+    imports = replace(tools.python_code("import s3fs"), environment=bucket.environment)
+    slow = f"S3, each request {LATENCY * 1000:.0f} ms slower"
+    for title, arguments, seconds in (
+        ("`ls`, 100,000 tensors", ("ls", prefix), 1.0),
+        ("`show`, one of 100,000", ("show", prefix, data.small_name(471)), 0.5),
+    ):
+        command = replace(tools.run(title, *arguments), environment=bucket.environment)
+        yield Job(f"{title}; {slow}", command, (Against(imports),), (IN_BUCKET,), seconds=seconds)

@@ -40,6 +40,7 @@ class Command:
         status: the exit code with which it has done its work.
         prepare: commands that run before each time, unmeasured.
         reported: the time is not that of the process: the last line it prints is the seconds.
+        environment: variables that it gets besides.
     """
 
     label: str
@@ -47,6 +48,7 @@ class Command:
     status: int = 0
     prepare: tuple[tuple[str, ...], ...] = ()
     reported: bool = False
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,9 @@ def run(command: Command) -> Sample:
     output = subprocess.PIPE if command.reported else subprocess.DEVNULL
     with tempfile.TemporaryFile() as complaints:
         begin = time.perf_counter()
+        env = environment() | dict(command.environment)
         with subprocess.Popen(
-            command.argv, stdin=subprocess.DEVNULL, stdout=output, stderr=complaints, env=environment()
+            command.argv, stdin=subprocess.DEVNULL, stdout=output, stderr=complaints, env=env
         ) as child:
             printed = child.stdout.read() if child.stdout is not None else b""
             # Not child.wait(): this tells what the process used.

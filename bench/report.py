@@ -42,6 +42,10 @@ def rows(job: Job, samples: dict[str, list[Sample]], data_read: int | None = Non
         else:
             found.append(compare(against, ours, samples[against.command.label]))
     peak = median_peak(ours)
+    if job.seconds is not None:
+        taken = median_wall(ours)
+        limit = f"under {human_time(job.seconds)}"
+        found.append(Row(("time", "", human_time(taken), limit), taken < job.seconds))
     if job.memory is not None:
         limit = f"under {human_size(job.memory)}"
         found.append(Row(("peak memory", "", human_size(peak), limit), peak < job.memory))

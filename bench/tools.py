@@ -44,6 +44,7 @@ class Tools:
     strace: str | None
     h5py: bool
     safetensors: bool
+    s3: bool
     commands: frozenset[str] = field(default_factory=frozenset)
 
     @classmethod
@@ -59,6 +60,7 @@ class Tools:
             strace=shutil.which("strace"),
             h5py=find_spec("h5py") is not None,
             safetensors=find_spec("safetensors") is not None,
+            s3=all(find_spec(name) is not None for name in ("moto", "s3fs")),
             commands=_commands(ckptool),
         )
 

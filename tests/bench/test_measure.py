@@ -101,3 +101,10 @@ def test_bytes_read_are_those_of_the_files_meant():
     assert bytes_read(TRACE, ".data-") == 9224
     assert bytes_read(TRACE, ".index") == 100
     assert bytes_read("", "") == 0
+
+
+def test_a_command_has_variables_of_its_own():
+    code = "import os, sys; sys.exit(os.environ.get('ENDPOINT') != 'here')"
+    run(Command("with", (sys.executable, "-c", code), environment=(("ENDPOINT", "here"),)))
+    with pytest.raises(BenchmarkError):
+        run(Command("without", (sys.executable, "-c", code)))

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import data
+from bench.bucket import Bucket
 from bench.jobs import Against, Job, jobs
 from bench.measure import BenchmarkError, Command, Sample
 from bench.plot import Line, Plot, decades, svg
@@ -125,6 +126,7 @@ def tools(**found: str) -> Tools:
         strace=None,
         h5py=True,
         safetensors=False,
+        s3=False,
         commands=frozenset({"ls", "latest"}),
     )
 
@@ -140,6 +142,17 @@ def test_a_peer_that_is_not_installed_is_named(tmp_path):
     installed = tools(tensorflow="python", h5ls="h5ls")
     [ls] = [job for job in jobs(installed, tmp_path, tmp_path) if "585" in job.title and "ls" in job.title]
     assert [type(against.command) for against in ls.against] == [Command, Command]
+
+
+def test_what_is_in_a_bucket_is_measured_where_there_is_one(tmp_path):
+    bucket = Bucket("s3://somewhere", (("AWS_ENDPOINT_URL", "http://localhost:1"),))
+    before, found = jobs(tools(), tmp_path, tmp_path), jobs(tools(), tmp_path, tmp_path, bucket)
+    [job] = [job for job in found if job not in before]  # `show` is no command of these tools
+    assert job.command.argv[1:] == ("ls", "s3://somewhere/model.ckpt-1000")
+    assert job.command.environment == bucket.environment
+    taken = {job.command.label: samples(0.7, 0.9, 0.8), '`python -c "import s3fs"`': samples(0.4, 0.4, 0.4)}
+    assert [row.met for row in rows(job, taken)] == [None, True]
+    assert rows(job, taken)[1].cells[3:] == ("time", "", "800 ms", "under 1 s")
 
 
 def test_labels_within_a_job_differ(tmp_path):
