@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import logging
 import random
 import signal
 import stat
@@ -32,6 +34,7 @@ _CONNECT, _SILENCE = 10, 30
 _PATIENCE = 20
 
 _INSTALL = "pip install 'ckptool[remote]'"
+_OURS = ("s3", "s3a", "gs", "gcs", "http", "https")  # what that brings a package for
 _REFUSED = "check the credentials, and what they are allowed to do"
 _CREDENTIALS = {
     "s3": "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; "
@@ -92,6 +95,9 @@ class Place(NamedTuple):
         return attempt(self.url, lambda: getattr(self.system, method)(self.key, *arguments, **options))
 
 
+# Who logs what `refusal` says in one sentence.
+_LOGGERS = ("aiobotocore", "botocore", "fsspec", "gcsfs", "s3fs")
+
 _lock = threading.Lock()
 
 
@@ -106,6 +112,7 @@ def place(url: str) -> Place:
         with _lock:
             import fsspec
 
+            _hush()
             # Writing to a connection that the server has closed must not end the process.
             if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGPIPE"):
                 signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -113,13 +120,23 @@ def place(url: str) -> Place:
             if kind == "s3":
                 system.retries = 1  # what botocore does while it writes, and `attempt`, is enough
     except ImportError as exc:
-        raise UnsupportedError(f"reading {kind}:// needs a package", path=url, remedy=_INSTALL) from exc
+        # What is none of ours, fsspec knows the package of.
+        text = " ".join(str(exc).split())
+        remedy = _INSTALL if kind in _OURS or "fsspec" in text else text[:1].lower() + text[1:]
+        raise UnsupportedError(f"reading {kind}:// needs a package", path=url, remedy=remedy) from exc
     except ValueError as exc:
         remedy = "URLs may begin with s3://, gs://, https:// or what fsspec has a package for"
         raise UnsupportedError(f"cannot be reached ({exc})", path=url, remedy=remedy) from exc
     except Exception as exc:
         raise refusal(url, exc) from exc
     return Place(url, system, key)
+
+
+@functools.cache
+def _hush() -> None:
+    """Keep Python from writing to stderr what these log, unless the program has a place for it."""
+    for name in _LOGGERS:
+        logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 def _options(url: str, configured: dict[str, dict[str, Any]]) -> dict[str, Any]:

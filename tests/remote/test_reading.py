@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -280,6 +281,21 @@ def test_missing_extra(run, monkeypatch, package):
     failed = run("ls", "s3://bucket/model.ckpt")
     assert failed.exit_code == 2
     assert "pip install 'ckptool[remote]'" in failed.stderr
+
+
+def test_another_package_is_named(run):
+    failed = run("ls", "abfs://container/model.ckpt")
+    assert failed.exit_code == 2
+    assert "reading abfs:// needs a package; install adlfs" in failed.stderr
+
+
+def test_nothing_is_logged_to_stderr():
+    code = (
+        "import logging; from ckptool.wire.remote import status; status('memory://a')\n"
+        "logging.getLogger('gcsfs').warning('no credentials'); logging.getLogger('own').warning('seen')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "seen\n"
 
 
 @pytest.mark.parametrize(
