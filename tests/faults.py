@@ -1,8 +1,8 @@
 """A file system that fails, or stops for good, at a chosen call.
 
-Every call that changes anything on the disk goes through `os` and `fcntl` in two modules;
-here they are given stand-ins that count those calls. What a killed process would no
-longer do, `stop` does not do either: after it, every such call raises `Stopped` at once.
+Every call that changes anything on the disk goes through `os` in three modules; here they
+are given stand-ins that count those calls. What a killed process would no longer do,
+`stop` does not do either: after it, every such call raises `Stopped` at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ckptool.wire import changes, files
+from ckptool.wire import changes, files, handles
 
 CHANGES = {
     "copy_file_range", "fchmod", "fsync", "ftruncate", "link", "mkdir", "pwrite", "replace", "rmdir",
@@ -93,8 +93,8 @@ def disk(at: int = -1, error: int | None = None, *, half: bool = False) -> Itera
     """Run the block on such a disk."""
     stand_in = Disk(at, error, half=half)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(changes, "os", stand_in)
-        patch.setattr(files, "os", stand_in)
+        for module in (changes, files, handles):
+            patch.setattr(module, "os", stand_in)
         yield stand_in
 
 

@@ -23,7 +23,7 @@ LAYERS = ("wire", "format", "model", "ops", "cli")
 # belong to `cli`.
 FILES = {
     "ckptool.wire.files", "ckptool.wire.small_files", "ckptool.wire.changes",
-    "ckptool.wire.mapping", "ckptool.wire.remote_changes", "ckptool.wire.forks",
+    "ckptool.wire.mapping", "ckptool.wire.handles", "ckptool.wire.remote_changes", "ckptool.wire.forks",
 }  # fmt: skip
 
 MAX_FUNCTION_LINES = 60

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ckptool.cli.output import Output
-from ckptool.wire.files import refusals, write_all, writing
+from ckptool.wire.files import writing
+from ckptool.wire.handles import refusals, write_all
 
 _BUFFER = 1 << 20
 

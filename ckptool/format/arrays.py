@@ -19,7 +19,7 @@ from ckptool.errors import RequestError, UnsupportedError
 from ckptool.format.dtypes import DType
 from ckptool.format.shape import Shape, format_shape
 from ckptool.format.slices import Box
-from ckptool.wire.files import InputFile
+from ckptool.wire.handles import InputFile
 
 Array = npt.NDArray[Any]
 

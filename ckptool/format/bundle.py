@@ -21,7 +21,8 @@ from ckptool.format.slices import WHOLE, TensorSlice, decode_slice, encode_slice
 from ckptool.format.sstable import Table, iter_block
 from ckptool.format.versions import VERSION, Version
 from ckptool.wire.checksum import unmask
-from ckptool.wire.files import InputFile, open_input
+from ckptool.wire.files import open_input
+from ckptool.wire.handles import InputFile
 from ckptool.wire.message import (
     FIXED32,
     VARINT,

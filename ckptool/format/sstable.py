@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ckptool.errors import CorruptionError, UnsupportedError
 from ckptool.wire.checksum import crc32c, mask
-from ckptool.wire.files import InputFile
+from ckptool.wire.handles import InputFile
 from ckptool.wire.varint import MAX_VARINT32_SIZE, Buffer, encode_varint, read_varint, take
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from ckptool.format.slices import (
 )
 from ckptool.format.sstable import Table
 from ckptool.format.versions import Version
-from ckptool.wire.files import InputFile, open_input
+from ckptool.wire.files import open_input
+from ckptool.wire.handles import InputFile
 from ckptool.wire.message import VARINT, as_int32, iter_fields, iter_messages
 from ckptool.wire.varint import encode_varint
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ckptool.model.info import TensorInfo
     from ckptool.model.reader import CheckpointReader
     from ckptool.model.stored_numbers import StoredNumbers
-    from ckptool.wire.files import InputFile
+    from ckptool.wire.handles import InputFile
 
 _TASK = 8 << 20  # bytes that a thread goes through before it asks for more
 _CACHED = 1 << 18  # bytes that are read before their checksum goes on: less than a core's own cache

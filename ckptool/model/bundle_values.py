@@ -19,7 +19,7 @@ from ckptool.model.flow import object_array, scanned
 from ckptool.model.stored_numbers import checksum_fault
 from ckptool.model.tensors import Part, StoredTensor
 from ckptool.wire.checksum import crc32c
-from ckptool.wire.files import InputFile
+from ckptool.wire.handles import InputFile
 
 # How much of a tensor is in memory while its checksum is computed.
 _CHUNK = 1 << 20

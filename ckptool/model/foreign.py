@@ -10,7 +10,8 @@ from ckptool.errors import CheckpointError, CorruptionError, UnsupportedError
 from ckptool.format.filenames import strip_temporary
 from ckptool.format.sstable import FOOTER_SIZE, MAGIC_BYTES
 from ckptool.wire.checksum import crc32c, mask
-from ckptool.wire.files import InputFile, open_input
+from ckptool.wire.files import open_input
+from ckptool.wire.handles import InputFile
 
 HEAD_SIZE = 4096
 

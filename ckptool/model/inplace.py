@@ -25,8 +25,9 @@ from ckptool.format.filenames import (
 from ckptool.format.sstable import Table
 from ckptool.model.location import split_path
 from ckptool.model.staging import Advance, Staging
-from ckptool.wire.changes import OutputFile, link_file, remove_file, rename_file
+from ckptool.wire.changes import link_file, remove_file, rename_file
 from ckptool.wire.files import exists, file_size, list_directory, open_input, read_file
+from ckptool.wire.handles import OutputFile
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -11,8 +11,9 @@ from ckptool.model.discovery import table_kind
 from ckptool.model.foreign import is_table
 from ckptool.model.location import split_path
 from ckptool.model.staging import Advance, Staging
-from ckptool.wire.changes import OutputFile, remove_file
+from ckptool.wire.changes import remove_file
 from ckptool.wire.files import exists, file_size, list_directory, open_input
+from ckptool.wire.handles import OutputFile
 
 if TYPE_CHECKING:
     from typing_extensions import Self

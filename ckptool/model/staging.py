@@ -21,7 +21,6 @@ from ckptool.format.filenames import (
 )
 from ckptool.model.location import split_path
 from ckptool.wire.changes import (
-    OutputFile,
     claim_output,
     copy_file,
     create_output,
@@ -32,6 +31,7 @@ from ckptool.wire.changes import (
     rename_file,
 )
 from ckptool.wire.files import is_directory, list_directory, sync_directory
+from ckptool.wire.handles import OutputFile
 
 Advance = Callable[[int], object]
 

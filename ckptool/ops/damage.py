@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ckptool.ops.problems import Damage
 from ckptool.wire.checksum import checksum_of_zeros
-from ckptool.wire.files import InputFile
+from ckptool.wire.handles import InputFile
 
 # What file systems and disks lose, they lose in whole pages.
 PAGE = 4096

@@ -23,7 +23,8 @@ from ckptool.errors import CheckpointError, FileError, NotFoundError, RequestErr
 from ckptool.format.bundle import Bundle
 from ckptool.model.location import Location
 from ckptool.model.reader import CheckpointReader
-from ckptool.wire.files import InputFile, exists, open_input
+from ckptool.wire.files import exists, open_input
+from ckptool.wire.handles import InputFile
 from ckptool.wire.urls import is_url
 
 Item = TypeVar("Item")

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from ckptool.errors import RequestError, UnsupportedError
 from ckptool.model.location import Location
-from ckptool.wire.changes import OutputFile, open_appending
+from ckptool.wire.changes import open_appending
 from ckptool.wire.files import StrPath, file_size, modified_time, read_file
+from ckptool.wire.handles import OutputFile
 from ckptool.wire.urls import is_url
 
 if TYPE_CHECKING:

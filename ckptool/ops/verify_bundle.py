@@ -15,7 +15,7 @@ from ckptool.format.slices import WHOLE, TensorSlice, slice_key
 from ckptool.format.versions import VERSION
 from ckptool.ops.problems import Report
 from ckptool.ops.verify_table import TableCheck
-from ckptool.wire.files import InputFile
+from ckptool.wire.handles import InputFile
 from ckptool.wire.message import iter_fields
 
 _MAX_NUMPY_RANK = 64

@@ -14,7 +14,8 @@ from ckptool.model.location import split_path
 from ckptool.ops.problems import MAX_PER_CODE, Report
 from ckptool.ops.verify_bundle import IndexContents, check_size
 from ckptool.ops.verify_slices import Stored
-from ckptool.wire.files import InputFile, file_size, list_directory, open_input
+from ckptool.wire.files import file_size, list_directory, open_input
+from ckptool.wire.handles import InputFile
 from ckptool.wire.urls import is_web
 
 _MAX_ASKED = 10_000  # one request each

@@ -21,7 +21,7 @@ from ckptool.format.sstable import (
 )
 from ckptool.model.foreign import recognise
 from ckptool.ops.problems import Report
-from ckptool.wire.files import InputFile
+from ckptool.wire.handles import InputFile
 
 if TYPE_CHECKING:
     from ckptool.wire.file_view import FileView

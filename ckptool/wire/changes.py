@@ -10,17 +10,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 from collections.abc import Callable
 
-from ckptool.errors import CheckpointError, FileError
-from ckptool.wire.files import LocalFile, exists, refusals, write_all
+from ckptool.errors import FileError
+from ckptool.wire.files import LocalFile, exists, open_input
+from ckptool.wire.handles import OutputFile, refusals
 from ckptool.wire.urls import is_url
 
 # ioctl of Linux (linux/fs.h) by which a file shares the blocks of another.
 _FICLONE = 0x40049409
 _COPIED_AT_ONCE = 64 << 20
 _READ_AT_ONCE = 1 << 20
+_UPLOADED_AT_ONCE = 8 << 20
 _MAPPED_AT_ONCE = 32 << 20
 
 # What is written without the cache begins and ends where blocks of any disk do (open(2), O_DIRECT).
@@ -28,55 +29,6 @@ _ALIGNMENT = 4096
 
 # The disk's own refusals, as opposed to "cannot be done here", which has many forms.
 _FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
-
-
-class OutputFile:
-    """A new file open for writing at its end.
-
-    Attributes:
-        path: where it was created.
-        size: bytes written so far.
-        found: whether something was there before (`claim_output`, `open_appending`).
-    """
-
-    def __init__(self, path: str, fd: int, *, found: bool = False) -> None:
-        self.path = path
-        self.size = 0
-        self.found = found
-        self._fd = fd
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Append all of `data`."""
-        with refusals(self.path):
-            write_all(self._fd, data)
-        self.size += len(data) if isinstance(data, bytes) else data.nbytes
-
-    def take_mode(self, path: str) -> None:
-        """Give it the permissions of the file at `path`; those on servers are another matter."""
-        if is_url(path):
-            return
-        with refusals(self.path):
-            os.fchmod(self._fd, stat.S_IMODE(os.stat(path).st_mode))
-
-    def sync(self) -> None:
-        """Make what was written durable."""
-        with refusals(self.path):
-            os.fsync(self._fd)
-
-    def fileno(self) -> int:
-        """The descriptor."""
-        return self._fd
-
-    def close(self) -> None:
-        """Close it; closing twice does nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            with refusals(self.path):
-                os.close(fd)
-
-    def __del__(self) -> None:
-        with contextlib.suppress(CheckpointError):
-            self.close()
 
 
 def create_output(path: str) -> OutputFile:
@@ -151,15 +103,33 @@ def copy_file(source: str, target: str, advance: Callable[[int], object] = int) 
     `advance` is called with the number of bytes done, now and then.
     """
     if is_url(source) or is_url(target):
-        from ckptool.wire import remote_changes
-
-        remote_changes.copy(source, target, advance)
+        _copy_by_hand(source, target, advance)
         return
     with LocalFile(source) as old:
         new = create_output(target)
         try:
             new.take_mode(source)
             _copy_contents(old, new, advance)
+            new.sync()
+        finally:
+            new.close()
+
+
+def _copy_by_hand(source: str, target: str, advance: Callable[[int], object]) -> None:
+    """Copy a file to, from or between servers; within one, it does that itself."""
+    if is_url(source) and is_url(target):
+        from ckptool.wire import remote_changes
+
+        if remote_changes.copy(source, target):
+            advance(open_input(target).size)
+            return
+    with open_input(source) as old:
+        new = create_output(target)
+        try:
+            for at in range(0, old.size, _UPLOADED_AT_ONCE):
+                size = min(_UPLOADED_AT_ONCE, old.size - at)
+                new.write(old.read(at, size))
+                advance(size)
             new.sync()
         finally:
             new.close()
@@ -253,9 +223,8 @@ def rename_file(source: str, target: str, taken: bool = True) -> None:
     If the caller knows that the name is not `taken`, nothing is looked up for that.
     """
     if is_url(target):
-        from ckptool.wire import remote_changes
-
-        remote_changes.move(source, target)
+        _copy_by_hand(source, target, int)  # in between, both are there
+        remove_file(source)
         return
     with refusals(target):
         one_file = taken and os.path.lexists(target) and os.path.samestat(os.lstat(source), os.lstat(target))

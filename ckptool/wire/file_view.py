@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, overload
 
 if TYPE_CHECKING:
-    from ckptool.wire.files import InputFile
+    from ckptool.wire.handles import InputFile
 
 # What is read around a byte that is looked at: the lengths and keys that are parsed lie close together.
 _AROUND = 1 << 16

@@ -7,14 +7,11 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from ckptool.errors import CheckpointError, CorruptionError, FileError, UnsupportedError
+from ckptool.errors import CorruptionError, UnsupportedError
+from ckptool.wire.handles import InputFile, refusals, write_all
 from ckptool.wire.urls import is_url
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 StrPath = str | os.PathLike[str]
 
@@ -34,83 +31,6 @@ class _Status(Protocol):
     def st_size(self) -> int: ...
     @property
     def st_mtime(self) -> float: ...
-
-
-class Refusals:
-    """See `refusals`. Around every call of the system: a generator would take longer than many of them."""
-
-    __slots__ = ("_path",)
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        if exc is None or isinstance(exc, CheckpointError):
-            return
-        if isinstance(exc, OSError):
-            raise FileError(exc, self._path) from exc
-        if isinstance(exc, ValueError):  # "embedded null byte": no file can have such a name
-            raise FileError(OSError(0, str(exc)), self._path) from exc
-
-
-def refusals(path: str) -> Refusals:
-    """A context that turns what the operating system refuses into FileError naming `path`."""
-    return Refusals(path)
-
-
-class InputFile:
-    """A file open for positioned reads, here or on a server; several threads may read at once.
-
-    `path` is the path or URL it was opened by. Close it with `close()` (which may be
-    called twice) or by a `with` block.
-    """
-
-    path: str
-
-    @property
-    def size(self) -> int:
-        """Length in bytes when it was opened."""
-        raise NotImplementedError
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Exactly `size` bytes at `offset`; CorruptionError if the file does not hold them all."""
-        self._check(offset, size)
-        buffer = bytearray(size)
-        self.read_into(offset, memoryview(buffer))
-        return bytes(buffer)
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill `buffer` (bytes, contiguous) from `offset`; CorruptionError if the file ends before."""
-        raise NotImplementedError
-
-    def holds(self, offset: int, size: int) -> bool:
-        """Whether the file has `size` bytes at `offset`."""
-        return offset >= 0 and size >= 0 and offset + size <= self.size
-
-    def expect(self, start: int, end: int) -> None:
-        """A hint: the bytes from `start` to `end` will be read, in this order."""
-
-    def _check(self, offset: int, size: int) -> None:
-        if not self.holds(offset, size):
-            raise CorruptionError(
-                f"{size} bytes wanted at byte {offset}, but the file has only {self.size}", path=self.path
-            )
-
-    def close(self) -> None:
-        """Close the file; closing twice does nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class LocalFile(InputFile):
@@ -320,13 +240,6 @@ class _Descriptor:
 
     def close(self) -> None:
         os.close(self._fd)
-
-
-def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write all of `data` at the descriptor's position."""
-    view = memoryview(data).cast("B")
-    while len(view):
-        view = view[os.write(fd, view) :]
 
 
 @contextlib.contextmanager

@@ -5,7 +5,8 @@ from __future__ import annotations
 import mmap
 
 from ckptool.errors import CorruptionError
-from ckptool.wire.files import InputFile, LocalFile, refusals
+from ckptool.wire.files import LocalFile
+from ckptool.wire.handles import InputFile, refusals
 
 
 def map_file(file: InputFile) -> memoryview | None:

@@ -10,15 +10,12 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from ckptool.errors import FileError
-from ckptool.wire.changes import OutputFile, create_output
-from ckptool.wire.files import LocalFile, open_input
+from ckptool.wire.handles import OutputFile
 from ckptool.wire.remote import Place, attempt, place, refusal, status
-from ckptool.wire.urls import forget, is_url, is_web
-
-_COPIED_AT_ONCE = 1 << 23
+from ckptool.wire.urls import forget, is_web
 
 
 def changeable(url: str) -> Place:
@@ -71,31 +68,14 @@ class RemoteOutput(OutputFile):
                 self._stream.closed = True
 
 
-def copy(source: str, target: str, advance: Callable[[int], object]) -> None:
-    """Copy a file to, from or between servers; within one, it does that itself."""
-    if is_url(source) and is_url(target):
-        old, new = place(source), changeable(target)
-        if old.system is new.system:
-            old.ask("cp_file", new.key)
-            forget(target)
-            advance(open_input(target).size)
-            return
-    with open_input(source) as file:
-        output = create_output(target)
-        try:
-            for at in range(0, file.size, _COPIED_AT_ONCE):
-                size = min(_COPIED_AT_ONCE, file.size - at)
-                output.write(file.read(at, size))
-                advance(size)
-            output.sync()
-        finally:
-            output.close()
-
-
-def move(source: str, target: str) -> None:
-    """Copy, then remove: in between, both are there."""
-    copy(source, target, int)
-    remove(source)
+def copy(source: str, target: str) -> bool:
+    """Let a server copy one of its objects; False if the two are not on one server."""
+    old, new = place(source), changeable(target)
+    if old.system is not new.system:
+        return False
+    old.ask("cp_file", new.key)
+    forget(target)
+    return True
 
 
 def remove(url: str) -> bool:
@@ -125,7 +105,6 @@ def replacing(url: str) -> Iterator[int]:
     with tempfile.NamedTemporaryFile() as waiting:
         yield waiting.fileno()
         os.fsync(waiting.fileno())
-        with LocalFile(waiting.name) as file:
-            whole = file.size
+        whole = os.fstat(waiting.fileno()).st_size
         attempt(url, lambda: at.system.put_file(waiting.name, at.key) if whole else at.system.touch(at.key))
     forget(url)

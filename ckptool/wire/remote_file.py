@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from ckptool.errors import CorruptionError, FileError, UnsupportedError
-from ckptool.wire.files import InputFile
+from ckptool.wire.handles import InputFile
 from ckptool.wire.remote import Place, place, status
 from ckptool.wire.urls import is_web, known, learn
 

@@ -25,8 +25,8 @@ from ckptool.wire.files import (
     replace_file,
     replacing,
     sync_directory,
-    write_all,
 )
+from ckptool.wire.handles import write_all
 
 DATA = bytes(range(256)) * 4
 
