@@ -25,6 +25,10 @@ from tests.cli.runner import FIXTURES, execute, run
 
 SHARDED = FIXTURES / "sharded" / "model.ckpt-42"
 
+# A warning that is an error would end whichever of Dask's threads happens to come across it: its event
+# loops do not start then, and clients neither.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
