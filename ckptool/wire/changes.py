@@ -239,11 +239,12 @@ def remove_file(path: str) -> bool:
         from ckptool.wire import remote_changes
 
         return remote_changes.remove(path)
-    with refusals(path):
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            return False
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    except OSError as exc:
+        raise FileError(exc, path) from exc
     return True
 
 
