@@ -207,6 +207,11 @@ def iter_entries(block: Buffer, pos: int, end: int) -> Iterator[tuple[bytes, Buf
         pos = next_entry
 
 
+def is_table(file: InputFile) -> bool:
+    """Whether the file ends as a table does; nothing else is looked at."""
+    return file.size >= FOOTER_SIZE and file.read(file.size - 8, 8) == MAGIC_BYTES
+
+
 class Table:
     """A table open for reading: key bytes -> value bytes, blocks read on demand.
 

@@ -23,8 +23,7 @@ from ckptool.format.filenames import (
     v1_pattern,
     v1_shard_path,
 )
-from ckptool.format.sstable import Table
-from ckptool.model.foreign import is_table
+from ckptool.format.sstable import Table, is_table
 from ckptool.wire.files import DirectoryEntry, list_directory, open_input
 
 if TYPE_CHECKING:

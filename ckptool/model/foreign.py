@@ -8,9 +8,7 @@ from typing import NamedTuple
 
 from ckptool.errors import CheckpointError, CorruptionError, UnsupportedError
 from ckptool.format.filenames import strip_temporary
-from ckptool.format.sstable import FOOTER_SIZE, MAGIC_BYTES
 from ckptool.wire.checksum import crc32c, mask
-from ckptool.wire.files import open_input
 from ckptool.wire.handles import InputFile
 
 HEAD_SIZE = 4096
@@ -88,25 +86,6 @@ def recognise(file: InputFile, *, text: bool = True) -> Foreign | None:
             "was left behind by a save that did not finish", "take another checkpoint", damaged=True
         )
     return None
-
-
-def is_table(file: InputFile) -> bool:
-    """Whether the file ends as a table does; nothing else is looked at."""
-    return file.size >= FOOTER_SIZE and file.read(file.size - 8, 8) == MAGIC_BYTES
-
-
-def check_table(path: str) -> None:
-    """Refuse what is no table and is known to be something else; leave everything else to its reader.
-
-    Raises:
-        CorruptionError: empty, a pointer of Git LFS, an HTML page, all zeros, cut off.
-        UnsupportedError: another kind of file.
-        FileError: it cannot be read.
-    """
-    with open_input(path) as file:
-        found = None if is_table(file) else recognise(file)
-    if found is not None:
-        raise found.error(path)
 
 
 def _html(head: bytes, _size: int) -> Foreign | None:

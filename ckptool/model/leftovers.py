@@ -24,8 +24,8 @@ from ckptool.format.filenames import (
     v1_pattern,
     v1_shard_path,
 )
+from ckptool.format.sstable import is_table
 from ckptool.model.discovery import FoundCheckpoint, table_kind
-from ckptool.model.foreign import is_table
 from ckptool.wire.files import DirectoryEntry, exists, file_size, list_directory, open_input
 
 LeftoverKind = Literal["temporary", "temporary-directory", "pruned", "data-without-index"]

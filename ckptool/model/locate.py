@@ -25,7 +25,7 @@ from ckptool.format.filenames import (
     v1_pattern,
     v1_shard_path,
 )
-from ckptool.model.foreign import check_table, is_table, recognise
+from ckptool.format.sstable import is_table
 from ckptool.model.location import Location, split_path, v2_location
 from ckptool.model.statefile import read_state, resolve_recorded, state_path
 from ckptool.wire.files import (
@@ -41,6 +41,8 @@ from ckptool.wire.urls import url_root
 
 if TYPE_CHECKING:
     from ckptool.model.discovery import FoundCheckpoint
+    from ckptool.model.foreign import Foreign
+    from ckptool.wire.handles import InputFile
 
 __all__ = ["Location", "locate", "locate_prefix"]
 
@@ -93,8 +95,31 @@ def _v2(prefix: str) -> Location | None:
     expect_end(path)
     if file_size(path) is None:
         return None
-    check_table(path)
+    _check_table(path)
     return v2_location(prefix)
+
+
+def _recognised(file: InputFile) -> Foreign | None:
+    """What a file is instead of a checkpoint; what knows that is loaded only when something is wrong."""
+    from ckptool.model.foreign import recognise
+
+    return recognise(file)
+
+
+def _check_table(path: str) -> None:
+    """Refuse what is no table and is known to be something else; leave everything else to its reader.
+
+    Raises:
+        CorruptionError: empty, a pointer of Git LFS, an HTML page, all zeros, cut off.
+        UnsupportedError: another kind of file.
+        FileError: it cannot be read.
+    """
+    with open_input(path) as file:
+        if is_table(file):
+            return
+        found = _recognised(file)
+    if found is not None:
+        raise found.error(path)
 
 
 def _v1(prefix: str) -> Location | None:
@@ -178,14 +203,14 @@ def _v1_shards(pattern: str, prefix: str, count: int) -> Location | None:
             remedy="copy the missing ones, or give one shard another name to read it alone",
         )
     paths = tuple(v1_shard_path(prefix, shard, count) for shard in range(count))
-    check_table(paths[0])
+    _check_table(paths[0])
     return Location(pattern, "V1", paths)
 
 
 def _by_other_file(path: str) -> Location:
     """The latest checkpoint of a state file; for any other file, the error that says what it is."""
     with open_input(path) as file:
-        foreign = recognise(file)
+        foreign = _recognised(file)
         head = file.read(0, min(file.size, _HEAD))
     if foreign is None and (b"model_checkpoint_path" in head or split_path(path)[1] == STATE_NAME):
         return _from_state(path)
@@ -208,7 +233,7 @@ def _from_state(path: str) -> Location:
     found = locate_prefix(resolved.prefix)
     if found is None:
         if exists(resolved.prefix) and not is_directory(resolved.prefix):
-            check_table(resolved.prefix)
+            _check_table(resolved.prefix)
         raise NotFoundError(
             f"names {resolved.prefix}, but there is no checkpoint of that name",
             path=path,
@@ -307,7 +332,7 @@ def _index_missing(prefix: str) -> NotFoundError:
 
 def _sharded_something(directory: str, name: str) -> CheckpointError:
     with open_input(directory + name) as file:
-        foreign = recognise(file)
+        foreign = _recognised(file)
     if foreign is not None:
         return foreign.error(directory + name)
     return CorruptionError("is named like a shard of a V1 checkpoint, but is none", path=directory + name)

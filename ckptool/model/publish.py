@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ckptool.errors import RequestError
 from ckptool.format.filenames import META_SUFFIX, data_path, index_path, meta_path, parse_v1_shard
+from ckptool.format.sstable import is_table
 from ckptool.model.discovery import table_kind
-from ckptool.model.foreign import is_table
 from ckptool.model.location import split_path
 from ckptool.model.staging import Advance, Staging
 from ckptool.wire.changes import remove_file

@@ -13,7 +13,6 @@ from ckptool.format.filenames import (
     recorded_name,
     v1_shard_path,
 )
-from ckptool.model.foreign import recognise
 from ckptool.wire.files import exists, file_size, open_input, read_file
 
 if TYPE_CHECKING:
@@ -53,6 +52,8 @@ def parse_state_file(path: str, data: bytes) -> CheckpointState:
     try:
         return parse_state(data)
     except CheckpointError as exc:
+        from ckptool.model.foreign import recognise
+
         with open_input(path) as file:
             foreign = recognise(file, text=False)
         if foreign is None:

@@ -14,7 +14,7 @@ from ckptool.format.filenames import index_path, meta_path
 from ckptool.format.names import encode_name
 from ckptool.format.object_keys import OBJECT_GRAPH_KEY
 from ckptool.format.shape import Shape, element_count
-from ckptool.model.foreign import is_table
+from ckptool.format.sstable import is_table
 from ckptool.model.location import Location
 from ckptool.ops.parallel import map_in_order
 from ckptool.ops.problems import Problem, Report

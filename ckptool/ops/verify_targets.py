@@ -18,7 +18,7 @@ from ckptool.format.filenames import (
     parse_v1_shard,
     v1_pattern,
 )
-from ckptool.model.foreign import is_table
+from ckptool.format.sstable import is_table
 from ckptool.model.location import Location, split_path, v2_location
 from ckptool.ops.problems import Problem, Report
 from ckptool.wire.files import StrPath, file_size, is_directory, list_directory, open_input
