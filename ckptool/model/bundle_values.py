@@ -106,6 +106,7 @@ class _NumberPart(_BundlePart):
         entry, crc = self._entry, 0
         stored = np.empty((self.box.elements, entry.dtype.size), np.uint8)
         whole = stored.reshape(-1).data
+        file.expect(entry.offset, entry.offset + entry.size)
         for at in range(0, entry.size, _CACHED):
             piece = whole[at : at + _CACHED]
             file.read_into(entry.offset + at, piece)
@@ -118,6 +119,7 @@ class _NumberPart(_BundlePart):
         self.ensure()
         entry, crc = self._entry, 0
         file = self._bundle.data(self._key, entry)
+        file.expect(entry.offset, entry.offset + entry.size)
         buffer = memoryview(bytearray(min(_CHUNK, entry.size)))
         for at in range(0, entry.size, _CHUNK):
             chunk = buffer[: min(_CHUNK, entry.size - at)]
@@ -161,6 +163,7 @@ class _OpaquePart(_BundlePart):
     def _elements(self, *, verify: bool) -> Generator[Element, None, None]:
         entry = self._entry
         file = self._bundle.data(self._key, entry)
+        file.expect(entry.offset, entry.offset + entry.size)
         iterate = iter_strings if entry.dtype == DType.string else iter_variants
         try:
             crc = yield from iterate(

@@ -30,6 +30,10 @@ class StoredNumbers:
         self._key = key
         self._entry = entry
 
+    def expect(self, start: int, stop: int) -> None:
+        """A hint: these bytes of the tensor will be read, in their order."""
+        self.file.expect(self.offset + start, self.offset + stop)
+
     def read(self, offset: int, size: int) -> bytes:
         """Exactly `size` bytes from byte `offset` of the tensor."""
         return self.file.read(self.offset + offset if size else 0, size)

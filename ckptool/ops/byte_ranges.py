@@ -68,6 +68,7 @@ def check_range(task: Range) -> list[PieceSum]:
     buffer = memoryview(bytearray(min(WINDOW, stop - at)))
     current = 0
     with open_input(task.path) as file:
+        file.expect(at, stop)
         while at < stop:
             window = buffer[: min(WINDOW, stop - at)]
             file.read_into(at, window)

@@ -30,7 +30,9 @@ class Source(Protocol):
 class Stored:
     """Numbers that lie in a V2 shard in one piece. `crc` is the checksum of what has been fetched."""
 
-    def __init__(self, numbers: StoredNumbers) -> None:
+    def __init__(self, numbers: StoredNumbers, start: int, stop: int) -> None:
+        """For elements `start` to `stop`."""
+        numbers.expect(start * numbers.dtype.size, stop * numbers.dtype.size)
         self.crc = 0
         self.big_endian = numbers.big_endian
         self._numbers = numbers
@@ -116,10 +118,10 @@ class Side:
         """Whether a stretch can be read by itself."""
         return self._is_cut or self.numbers is not None
 
-    def source(self, start: int) -> Source:
-        """A new source for the stretch that begins at element `start`; checks all slices for the first."""
+    def source(self, start: int, stop: int) -> Source:
+        """A new source for the stretch from element `start` to `stop`; checks all slices for the first."""
         if isinstance(self._origin, StoredNumbers):
-            return Stored(self._origin)
+            return Stored(self._origin, start, stop)
         if not self._is_cut:
             return Flowing(self._origin)
         if start == 0:

@@ -78,7 +78,8 @@ def compare_stretch(work: Stretch) -> Found:
     The first stretch of a tensor in slices checks all of their checksums; those of what
     lies in one piece are left to who has the checksums of all stretches.
     """
-    a, b = _call("a", work.a.source, work.start), _call("b", work.b.source, work.start)
+    a = _call("a", work.a.source, work.start, work.stop)
+    b = _call("b", work.b.source, work.start, work.stop)
     comparison = Comparison(work.a.dtype, work.rules, work.wanted.samples(work.a.dtype))
     if isinstance(a, Stored) and isinstance(b, Stored):
         _compare_stored(work, a, b, comparison)

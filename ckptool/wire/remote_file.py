@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 from ckptool.errors import CorruptionError, FileError, UnsupportedError
 from ckptool.wire.handles import InputFile
@@ -15,6 +16,7 @@ _LEAST = 1 << 16  # a request takes longer than so many bytes
 _MOST = 1 << 23  # what one request asks for at most
 _AHEAD = 1 << 25  # how far to read ahead of a reader, and the bytes kept
 _REQUESTS = 8  # at once, for all files
+_TINY = 1 << 12  # a read of less has been made for what is read before it
 _TRUSTED = 1 << 20  # what is read at once of a file whose size is not known
 
 # What is known of web servers that send parts of files: others send all of a file instead.
@@ -39,6 +41,13 @@ class _Span:
     @property
     def failed(self) -> bool:
         return self._data.done() and self._data.exception() is not None
+
+
+class _Reader(NamedTuple):
+    """Who goes through a file: how far ahead the last request went, and where that is to end."""
+
+    ahead: int
+    limit: int | None
 
 
 def _fetch_end(at: Place) -> bytes:
@@ -70,8 +79,8 @@ class Remote:
         self._size: int | None = None
         self._lock = threading.Lock()
         self._spans: list[_Span] = []
-        # Where a reader has got to -> how far ahead of it the last request went.
-        self._readers: dict[int, int] = {}
+        # By where it has got to.
+        self._readers: dict[int, _Reader] = {}
         self._end: Future[bytes] | None = None
         self.learn_size()
 
@@ -122,7 +131,9 @@ class Remote:
         """Begin to fetch what will be read in this order."""
         with self._lock:
             self._cover(start, min(end, start + _AHEAD))
-            self._remember(start, _MOST)
+            before = self._readers.get(start)
+            if before is None or before.limit is None or before.limit < end:
+                self._remember(start, _Reader(_MOST, end))
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fill the buffer; the number of bytes is smaller if the file ends before."""
@@ -176,19 +187,31 @@ class Remote:
 
     def _look_ahead(self, start: int, end: int) -> None:
         """Ask for more, twice as far each time, if this read goes on where another has ended."""
-        ahead = self._readers.pop(start, None)
-        if ahead is None or self._size is None:
-            self._remember(end, 0)
+        reader = self._readers.pop(start, None)
+        if reader is None or self._size is None:
+            self._remember(end, _Reader(0, None))
             return
-        ahead = min(max(2 * ahead, _LEAST), _MOST)
-        self._remember(end, ahead)
-        stop = min(end + 4 * ahead, self._size)
-        covered = max((span.end for span in self._spans if span.start <= end + ahead), default=end)
-        if stop - max(covered, end) >= ahead or (stop == self._size and covered < stop):
-            self._cover(max(covered, end), stop)
+        if end - start < _TINY:  # what follows a block belongs to it, and says nothing of the next
+            self._remember(end, reader)
+            return
+        ahead = min(max(2 * reader.ahead, _LEAST), _MOST)
+        self._remember(end, reader._replace(ahead=ahead))
+        stop = min(end + 4 * ahead, self._size if reader.limit is None else reader.limit)
+        if stop <= end:
+            return
+        covered = self._covered_from(end)
+        if stop - covered >= ahead or (stop in (self._size, reader.limit) and covered < stop):
+            self._cover(covered, stop)
 
-    def _remember(self, position: int, ahead: int) -> None:
-        self._readers[position] = ahead
+    def _covered_from(self, position: int) -> int:
+        """Where the bytes end that follow `position` without a gap and have been asked for."""
+        for span in sorted(self._spans, key=lambda span: span.start):
+            if span.start <= position:
+                position = max(position, span.end)
+        return position
+
+    def _remember(self, position: int, reader: _Reader) -> None:
+        self._readers[position] = reader
         while len(self._readers) > _REQUESTS:
             del self._readers[next(iter(self._readers))]
 
@@ -258,6 +281,8 @@ class RemoteFile(InputFile):
 
     def expect(self, start: int, end: int) -> None:
         """Begin to fetch bytes that will be read in this order."""
+        if not self._remote.knows_size and end - start <= _TRUSTED:
+            return  # asking how long the file is would take as long as reading this
         if 0 <= start < min(end, self.size):
             self._remote.expect(start, min(end, self.size))
 

@@ -136,6 +136,18 @@ def test_large_index_in_three_requests(s3, run, large):
     assert len(s3.log) <= 5, s3.log
 
 
+def test_one_tensor_moves_a_part_of_the_index(s3, run, large):
+    """The blocks that are looked into, not what lies between or behind them."""
+    upload("s3://bucket/large", large)
+    for name in ("tower_2/unit_123/weights", "tower_12/unit_000/weights", "wide[0,0]"):
+        s3.log.clear()
+        assert run("show", "s3://bucket/large/big", name).exit_code == 0
+        asked = [line.rpartition("=")[2].split("-") for line in s3.log if ".index bytes=" in line]
+        parts = [int(stop) - int(start) + 1 if start else int(stop) for start, stop in asked]
+        assert len(parts) <= 3, s3.log
+        assert max(parts) < 1.1 * 2**18, s3.log  # a block, or a header's block
+
+
 def test_many_tensors_are_asked_for_at_once(s3, run, large):
     """Of tensors that lie apart, several are on their way at the same time."""
     upload("s3://bucket/large", large)

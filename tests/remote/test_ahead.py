@@ -1,0 +1,79 @@
+"""What is asked of a server before somebody reads it: all that was announced, and little else."""
+
+from __future__ import annotations
+
+import fsspec
+import pytest
+
+from ckptool.wire import remote_file
+from ckptool.wire.files import open_input
+from ckptool.wire.urls import one_look
+
+SIZE = 40 << 20
+BLOCK, TRAILER = 1 << 18, 5
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The ranges that are asked for, in order."""
+    found = []
+    fetch = remote_file._fetch
+
+    def recording(at, start, end, size):
+        found.append((start, end))
+        return fetch(at, start, end, size)
+
+    monkeypatch.setattr(remote_file, "_fetch", recording)
+    return found
+
+
+@pytest.fixture
+def file(asked):
+    """A long file in memory, read as if it were on a server; its size is known."""
+    system = fsspec.filesystem("memory")
+    system.pipe_file("/long", bytes(SIZE))
+    with one_look(), open_input("memory://long") as opened:
+        assert opened.size == SIZE
+        yield opened
+    system.store.clear()
+
+
+def read_block(file, at):
+    """As tables are read: announced, then a block, then what follows it."""
+    file.expect(at, at + BLOCK + TRAILER)
+    file.read(at, BLOCK)
+    file.read(at + BLOCK, TRAILER)
+    return at + BLOCK + TRAILER
+
+
+def test_a_block_here_and_there_is_all_that_is_asked_for(file, asked):
+    for at in (0, 20 << 20, 9 << 20):
+        read_block(file, at)
+    file.read(SIZE - 48, 48)
+    assert len(asked) == 4
+    assert sum(end - start for start, end in asked) < 3 * BLOCK + (1 << 17)
+
+
+def test_what_was_announced_whole_comes_in_large_pieces(file, asked):
+    file.expect(0, SIZE)
+    at = 0
+    while at + BLOCK + TRAILER <= SIZE:
+        at = read_block(file, at)
+    assert len(asked) <= SIZE // (8 << 20) + 2
+    assert sum(end - start for start, end in asked) == SIZE
+
+
+def test_whoever_reads_on_gets_more_each_time(file, asked):
+    at = 0
+    while at + BLOCK <= SIZE:
+        file.read(at, BLOCK)
+        at += BLOCK
+    assert len(asked) < 20
+    assert sum(end - start for start, end in asked) == SIZE
+
+
+def test_nothing_is_asked_for_beyond_what_was_announced(file, asked):
+    file.expect(0, 10 << 20)
+    for at in range(0, 10 << 20, BLOCK):
+        file.read(at, BLOCK)
+    assert max(end for _, end in asked) == 10 << 20
