@@ -10,6 +10,7 @@ from ckptool.cli.output import Output
 from ckptool.model.locate import locate
 from ckptool.model.location import Location
 from ckptool.model.reader import CheckpointReader
+from ckptool.ops.select import is_pattern
 from ckptool.wire.files import exists
 from ckptool.wire.urls import is_url
 
@@ -44,11 +45,12 @@ def open_checkpoint(
     output: Output,
     arguments: Sequence[str] = (),
     *,
-    whole_index: bool = False,
+    every: bool = False,
     needs: str | None = None,
 ) -> Iterator[tuple[CheckpointReader, tuple[str, ...]]]:
     """The checkpoint open for reading, and the rest of `arguments`: see `resolve`.
 
+    These are names and patterns of tensors; `every` says that all names will be looked at.
     `needs` is a module that will be needed, imported while a server is waited for.
     """
     location, rest = resolve(path, output, arguments)
@@ -56,5 +58,7 @@ def open_checkpoint(
         import threading
 
         threading.Thread(target=importlib.import_module, args=(needs,), daemon=True).start()
-    with CheckpointReader(location, whole_index=whole_index) as reader:
+    every = every or not rest or any(map(is_pattern, rest))
+    names = [text.partition("[")[0] for text in rest]  # a slice may follow
+    with CheckpointReader(location, expected=None if every else names) as reader:
         yield reader, rest

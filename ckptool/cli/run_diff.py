@@ -41,8 +41,8 @@ def run(
     if stat + names_only + quiet + output.json > 1:
         raise RequestError("--stat, --names-only, --quiet and --json exclude each other")
     with ExitStack() as stack:
-        reader_a, rest = stack.enter_context(open_checkpoint(a, output, patterns))
-        reader_b, rest = stack.enter_context(open_checkpoint(b, output, rest))
+        reader_a, rest = stack.enter_context(open_checkpoint(a, output, patterns, every=True))
+        reader_b, rest = stack.enter_context(open_checkpoint(b, output, rest, every=True))
         readers = reader_a, reader_b
         plan = plan_diff(readers, Scope(rest, regex, exclude, alignment, ignore_slots), rules)
         executor = stack.enter_context(executor_at(dask_address))

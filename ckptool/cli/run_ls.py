@@ -53,7 +53,7 @@ def run(
     top: int | None = None,
 ) -> int:
     """List the tensors; 1 if a pattern matches none."""
-    with open_checkpoint(checkpoint, output, patterns, whole_index=True) as (reader, patterns):
+    with open_checkpoint(checkpoint, output, patterns, every=True) as (reader, patterns):
         selection = Selection(patterns, regex, exclude)
         if not (output.json or output.terminal or view.needs_infos or reverse or top or sort != "name"):
             _print_heads(reader, selection, output, view)

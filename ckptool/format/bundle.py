@@ -7,7 +7,7 @@ tensor_bundle.{h,cc}.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import compress
 from typing import Literal, NamedTuple
 
@@ -141,10 +141,10 @@ class Bundle:
 
     format: Literal["V2"] = "V2"
 
-    def __init__(self, prefix: str, *, whole_index: bool = False) -> None:
+    def __init__(self, prefix: str, *, expected: Collection[bytes] | None = ()) -> None:
         """NotFoundError without an index; CorruptionError, UnsupportedError for one that cannot be used.
 
-        `whole_index` is a hint: all entries will be read.
+        `expected` is a hint: the keys that will be asked for, None for all of them.
         """
         self.prefix = prefix
         self.index_path = index_path(prefix)
@@ -153,11 +153,10 @@ class Bundle:
         self._known_heads = _remembered_heads()
         self._index = _open_member(self.index_path, "no such checkpoint: the index is missing")
         try:
-            if not whole_index:  # or else it comes with the rest
+            if expected is not None:  # or else it comes with the rest
                 self._index.expect(0, _HEADER_REACH)
             self.table = Table(self._index)
-            if whole_index:
-                self.table.expect_all()
+            self.table.expect(expected)
             self.header = self._read_header()
         except BaseException:
             self.close()

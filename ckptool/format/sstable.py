@@ -7,7 +7,8 @@ block.cc, table.cc), which uses the same layout with blocks of 256 KiB.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ckptool.errors import CorruptionError, UnsupportedError
@@ -27,6 +28,9 @@ RAW, SNAPPY = 0, 1
 
 # A block that is longer is not read whole to look something up: it holds a value of V1 that long.
 _LARGE = 1 << 20
+
+# Blocks that are asked for before anybody looks into them.
+_MOST_EXPECTED = 8
 
 # A snappy block cannot expand more than this: a copy of 64 bytes takes 3 bytes at least.
 _SNAPPY_MAX_RATIO = 22
@@ -275,15 +279,24 @@ class Table:
 
     def blocks(self) -> Iterator[tuple[BlockHandle, bytes]]:
         """Each data block in index order, checked and decompressed."""
-        self.expect_all()
+        self.expect(None)
         for handle in self.handles:
             yield handle, self._block(handle)
 
-    def expect_all(self) -> None:
-        """A hint that all blocks will be read, in order."""
-        if self.handles:
-            last = self.handles[-1]
-            self.file.expect(self.handles[0].offset, last.offset + last.size + BLOCK_TRAILER_SIZE)
+    def expect(self, keys: Collection[bytes] | None) -> None:
+        """A hint which keys will be asked for; None: all blocks will be read, in order."""
+        if keys is None:
+            first, last = 0, len(self.handles) - 1
+            if last >= 0:
+                self._expect(first, last)
+        else:
+            for number in {bisect_left(self.separators, key) for key in islice(keys, _MOST_EXPECTED)}:
+                if number < len(self.handles):
+                    self._expect(number, number)
+
+    def _expect(self, first: int, last: int) -> None:
+        end = self.handles[last]
+        self.file.expect(self.handles[first].offset, end.offset + end.size + BLOCK_TRAILER_SIZE)
 
     def _contents(self, handle: BlockHandle) -> memoryview | FileView:
         """A block to look something up in; of one that stays in the file the checksum is compared once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Literal
 
 from ckptool.format.bundle import Bundle, BundleEntry, Endianness
@@ -25,9 +25,9 @@ class BundleStore:
 
     format: Literal["V2"] = "V2"
 
-    def __init__(self, prefix: str, *, whole_index: bool = False) -> None:
-        """Open the index of `prefix`; raises what `Bundle` raises."""
-        self.bundle = Bundle(prefix, whole_index=whole_index)
+    def __init__(self, prefix: str, *, expected: Collection[bytes] | None = ()) -> None:
+        """Open the index of `prefix`; parameters and errors are those of `Bundle`."""
+        self.bundle = Bundle(prefix, expected=expected)
 
     @property
     def num_shards(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,12 +36,12 @@ class CheckpointReader:
     from one at once.
     """
 
-    def __init__(self, prefix: StrPath | Location, *, whole_index: bool = False) -> None:
+    def __init__(self, prefix: StrPath | Location, *, expected: Collection[str] | None = ()) -> None:
         """Open the checkpoint that `prefix` names, in any form that the command line takes.
 
         Reads the header of a V2 index, or the metadata of V1 files; tensors when asked.
-        `whole_index` says that all names will be asked for, which saves a request where
-        the index is on a server.
+        `expected` is a hint for where the index is on a server: names that will be asked
+        for, None for all.
 
         Raises:
             NotFoundError: there is no such checkpoint.
@@ -51,7 +51,8 @@ class CheckpointReader:
         with one_look():
             self.location = prefix if isinstance(prefix, Location) else locate(prefix)
             if self.location.format == "V2":
-                self.store = BundleStore(self.location.prefix, whole_index=whole_index)
+                keys = None if expected is None else [*map(encode_name, expected)]
+                self.store = BundleStore(self.location.prefix, expected=keys)
             else:
                 from ckptool.model.v1_store import V1Store
 
