@@ -157,10 +157,10 @@ class _OpaquePart(_BundlePart):
             pass
 
     def pieces(self, *, verify: bool) -> Iterator[Array]:
-        self.ensure()
         yield from map(object_array, batches(self._elements(verify=verify)))
 
     def _elements(self, *, verify: bool) -> Generator[Element, None, None]:
+        self.ensure()
         entry = self._entry
         file = self._bundle.data(self._key, entry)
         file.expect(entry.offset, entry.offset + entry.size)
