@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ckptool.wire.batches import batched
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -48,13 +50,8 @@ Element = bytes | LongString
 
 def batches(elements: Iterable[Element]) -> Iterator[list[Element]]:
     """The elements in lists that take little memory. What `elements` raises comes before the last of them."""
-    batch: list[Element] = []
-    size = 0
-    for element in elements:
-        batch.append(element)
-        size += len(element) if isinstance(element, bytes) else _HEAD
-        if size >= LONG or len(batch) == _MOST_ELEMENTS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+    return batched(elements, _memory, LONG, _MOST_ELEMENTS)
+
+
+def _memory(element: Element) -> int:
+    return len(element) if isinstance(element, bytes) else _HEAD

@@ -11,6 +11,7 @@ import numpy as np
 
 from ckptool.errors import CheckpointError
 from ckptool.format.arrays import Array, as_numbers, check_numpy, is_normal, normalize, numpy_dtype
+from ckptool.wire.batches import batched
 from ckptool.wire.checksum import combine, crc32c
 from ckptool.wire.cpus import available_cpus
 from ckptool.wire.mapping import map_file
@@ -64,7 +65,7 @@ def read_many(
     maps: dict[InputFile, memoryview | None] = {}
     tensors = [_prepared(reader, name, info, None if copy else maps) for name, info in wanted]
     with ThreadPoolExecutor(available_cpus()) as pool:
-        for _ in pool.map(lambda task: _read(reader, task), _tasks(tensors)):
+        for _ in pool.map(lambda task: _read(reader, task), batched(_pieces(tensors), _weight, _TASK)):
             pass
     return {tensor.name: _result(tensor) for tensor in tensors}
 
@@ -104,20 +105,15 @@ def _view(numbers: StoredNumbers, maps: dict[InputFile, memoryview | None]) -> A
     return None if contents is None else np.frombuffer(contents, np.uint8, numbers.size, numbers.offset)
 
 
-def _tasks(tensors: Iterable[_Tensor]) -> Iterator[list[_Piece]]:
-    """Pieces that are gone through one after the other."""
-    task: list[_Piece] = []
-    total = 0
+def _pieces(tensors: Iterable[_Tensor]) -> Iterator[_Piece]:
     for tensor in tensors:
         size = 0 if tensor.numbers is None else tensor.numbers.size
         for offset in range(0, max(size, 1), _TASK):
-            task.append(_Piece(tensor, offset, min(_TASK, size - offset)))
-            total += task[-1].size
-            if total >= _TASK or tensor.numbers is None:
-                yield task
-                task, total = [], 0
-    if task:
-        yield task
+            yield _Piece(tensor, offset, min(_TASK, size - offset))
+
+
+def _weight(piece: _Piece) -> int:
+    return _TASK if piece.tensor.numbers is None else piece.size
 
 
 def _read(reader: CheckpointReader, task: list[_Piece]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ckptool.format.arrays import Array
 from ckptool.format.shape import Shape
+from ckptool.wire.batches import batched
 from ckptool.wire.checksum import combine
 
 if TYPE_CHECKING:
@@ -103,13 +104,8 @@ def interleaved(parts: Sequence[Part], shape: Shape, *, verify: bool) -> Iterato
 
 def joined(pieces: Iterable[Array]) -> Iterator[Array]:
     """The same elements in arrays of some size: handing on each takes as long as some thousand elements."""
-    waiting: list[Array] = []
-    count = 0
-    for piece in pieces:
-        waiting.append(piece)
-        count += len(piece)
-        if count >= BLOCK or piece.dtype == object:
-            yield np.concatenate(waiting)
-            waiting, count = [], 0
-    if waiting:
-        yield np.concatenate(waiting)
+    return map(np.concatenate, batched(pieces, _weight, BLOCK))
+
+
+def _weight(piece: Array) -> int:
+    return BLOCK if piece.dtype == object else len(piece)  # strings can be long

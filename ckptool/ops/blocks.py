@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,15 +11,19 @@ from ckptool.format.arrays import Array
 from ckptool.model.flow import BLOCK
 from ckptool.model.reader import CheckpointReader
 from ckptool.model.tensors import Part
-from ckptool.ops.parallel import map_in_order
+from ckptool.ops.parallel import map_batches, map_in_order
 from ckptool.ops.show import Wanted
 from ckptool.ops.stream import stream_values
+from ckptool.wire.batches import batched
 from ckptool.wire.checksum import combine
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 Result = TypeVar("Result")
+
+# Handing work to a thread costs as much as some thousand elements: so many small stretches go together.
+_MOST_IN_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -60,40 +63,16 @@ def each_block(
     """
     crc = 0
     work = partial(_work, reader, function, verify)
-    for batch, results in _spread(work, _batches(reader, wanted), jobs, executor):
-        for stretch, done in zip(batch, results, strict=True):
-            yield from ((stretch.number, result) for result in done.results)
-            size = (stretch.stop - stretch.start) * stretch.wanted.dtype.size
-            if stretch.part is not None:
-                crc = combine(crc, done.crc, size) if stretch.start else done.crc
-                if verify and stretch.stop == stretch.part.box.elements:
-                    stretch.part.compare(crc)
-            if advance is not None:
-                advance(size)
-
-
-def _spread(
-    work: Callable[[list[_Stretch]], list[_Done[Result]]],
-    batches: Iterator[list[_Stretch]],
-    jobs: int | None,
-    executor: Executor | None,
-) -> Iterator[tuple[list[_Stretch], list[_Done[Result]]]]:
-    """Each batch with what came of it."""
-    given: deque[list[_Stretch]] = deque()
-
-    def remembered() -> Iterator[list[_Stretch]]:
-        for batch in batches:
-            given.append(batch)
-            yield batch
-
-    if executor is None:
-        found = map_in_order(work, remembered(), jobs)
-    else:
-        from ckptool.ops.executors import map_in_executor
-
-        found = map_in_executor(executor, work, remembered())
-    for done in found:
-        yield given.popleft(), done
+    batches = batched(_stretches(reader, wanted), _weight, BLOCK, _MOST_IN_BATCH)
+    for stretch, done in map_batches(work, batches, partial(map_in_order, jobs=jobs), executor):
+        yield from ((stretch.number, result) for result in done.results)
+        size = (stretch.stop - stretch.start) * stretch.wanted.dtype.size
+        if stretch.part is not None:
+            crc = combine(crc, done.crc, size) if stretch.start else done.crc
+            if verify and stretch.stop == stretch.part.box.elements:
+                stretch.part.compare(crc)
+        if advance is not None:
+            advance(size)
 
 
 def _work(
@@ -110,21 +89,8 @@ def _work(
     return done
 
 
-def _batches(reader: CheckpointReader, wanted: Sequence[Wanted]) -> Iterator[list[_Stretch]]:
-    """Stretches, small ones together: handing work to a thread costs as much as some thousand elements."""
-    batch: list[_Stretch] = []
-    elements = 0
-    for stretch in _stretches(reader, wanted):
-        batch.append(stretch)
-        elements += stretch.stop - stretch.start
-        if elements >= BLOCK or stretch.part is None or len(batch) == _MOST_IN_BATCH:
-            yield batch
-            batch, elements = [], 0
-    if batch:
-        yield batch
-
-
-_MOST_IN_BATCH = 64
+def _weight(stretch: _Stretch) -> int:
+    return BLOCK if stretch.part is None else stretch.stop - stretch.start
 
 
 def _stretches(reader: CheckpointReader, wanted: Sequence[Wanted]) -> Iterator[_Stretch]:

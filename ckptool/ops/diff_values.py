@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckptool.errors import CheckpointError
 from ckptool.ops.diff_plan import Advance, Pair, Readers, Wanted
-from ckptool.ops.parallel import map_in_order, map_in_processes
+from ckptool.ops.parallel import map_batches, map_in_order, map_in_processes
 from ckptool.ops.rules import Rules
 from ckptool.ops.sources import Side
 from ckptool.ops.stretch import (
@@ -22,6 +20,7 @@ from ckptool.ops.stretch import (
     stretches,
 )
 from ckptool.ops.tally import Tally
+from ckptool.wire.batches import batched
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -122,32 +121,8 @@ def _spread(
     much = sum(pair.bytes for pair in pairs) >= _WORTH_PROCESSES
     # Without statistics the first difference ends the work on a tensor: what is read ahead is lost.
     spread = map_in_processes if much and wanted.statistics else map_in_order
-    if executor is not None:
-        from ckptool.ops.executors import map_in_executor
-
-        spread = partial(map_in_executor, executor)
-    given: deque[list[_Work]] = deque()
-
-    def remembered() -> Iterator[list[_Work]]:
-        for batch in _batches(work):
-            given.append(batch)
-            yield batch
-
-    for found in spread(_run, remembered()):
-        yield from zip(given.popleft(), found, strict=True)
-
-
-def _batches(work: Iterator[_Work]) -> Iterator[list[_Work]]:
-    batch: list[_Work] = []
-    size = 0
-    for piece in work:
-        batch.append(piece)
-        size += piece.bytes
-        if size >= _BATCH or len(batch) == _MOST_IN_BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+    batches = batched(work, lambda piece: piece.bytes, _BATCH, _MOST_IN_BATCH)
+    return map_batches(_run, batches, spread, executor)
 
 
 def _run(batch: list[_Work]) -> list[Found | SideError | None]:

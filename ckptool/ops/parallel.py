@@ -6,15 +6,47 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ckptool.wire.cpus import available_cpus
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+Spread = Callable[[Callable[[Item], Result], Iterable[Item]], Iterator[Result]]
+"""`map_in_order` and what is like it."""
+
 _WAITING_PER_JOB = 2
+
+
+def map_batches(
+    function: Callable[[list[Item]], list[Result]],
+    batches: Iterable[list[Item]],
+    spread: Spread[list[Item], list[Result]],
+    executor: Executor | None = None,
+) -> Iterator[tuple[Item, Result]]:
+    """Each item with what `function`, which gets a batch, made of it, in the order of the items.
+
+    Batches are spread by `spread`, or over the workers of `executor`.
+    """
+    if executor is not None:
+        from ckptool.ops.executors import map_in_executor
+
+        spread = partial(map_in_executor, executor)
+    given: deque[list[Item]] = deque()
+
+    def remembered() -> Iterator[list[Item]]:
+        for batch in batches:
+            given.append(batch)
+            yield batch
+
+    for results in spread(function, remembered()):
+        yield from zip(given.popleft(), results, strict=True)
 
 
 def map_in_processes(
