@@ -66,10 +66,14 @@ class Box(NamedTuple):
             return None
         return Box(start, tuple(b - a for a, b in zip(start, stop, strict=True)))
 
+    def relative_to(self, origin: Box) -> Box:
+        """This region as it is seen from the beginning of `origin`."""
+        return Box(tuple(a - b for a, b in zip(self.start, origin.start, strict=True)), self.size)
+
     def within(self, origin: Box) -> tuple[Any, ...]:
         """This region as an index into an array that holds `origin`; it selects an array."""
-        slices = zip(self.start, self.size, origin.start, strict=True)
-        return (*(slice(a - b, a - b + n) for a, n, b in slices), ...)
+        local = self.relative_to(origin)
+        return (*map(slice, local.start, local.stop), ...)
 
 
 def whole_box(shape: Shape) -> Box:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ckptool.errors import CheckpointError
 from ckptool.format.arrays import Array, as_numbers, check_numpy, is_normal, normalize, numpy_dtype
+from ckptool.model.stored_numbers import read_summed
 from ckptool.wire.batches import batched
 from ckptool.wire.checksum import combine, crc32c
 from ckptool.wire.cpus import available_cpus
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from ckptool.wire.handles import InputFile
 
 _TASK = 8 << 20  # bytes that a thread goes through before it asks for more
-_CACHED = 1 << 18  # bytes that are read before their checksum goes on: less than a core's own cache
 
 
 @dataclass
@@ -124,22 +124,14 @@ def _read(reader: CheckpointReader, task: list[_Piece]) -> None:
                 tensor.value = reader.get_tensor(tensor.name)
                 continue
             part = tensor.stored[piece.offset : piece.offset + piece.size]
-            crc = crc32c(part) if tensor.is_view else _fill(tensor.numbers, piece.offset, part)
-            tensor.checksums[piece.offset] = piece.size, crc
-            if not tensor.is_view:
+            if tensor.is_view:
+                crc = crc32c(part)
+            else:
+                crc = read_summed(tensor.numbers.file, tensor.numbers.offset + piece.offset, part.data)
                 normalize(part, tensor.numbers.dtype, big_endian=tensor.numbers.big_endian)
+            tensor.checksums[piece.offset] = piece.size, crc
         except CheckpointError as exc:
             tensor.error = exc
-
-
-def _fill(numbers: StoredNumbers, offset: int, part: Array) -> int:
-    """Read bytes of a tensor; the checksum of what was read."""
-    crc = 0
-    for at in range(0, len(part), _CACHED):
-        window = part[at : at + _CACHED]
-        numbers.read_into(offset + at, window.data)
-        crc = crc32c(window, crc)
-    return crc
 
 
 def _result(tensor: _Tensor) -> Any:

@@ -16,16 +16,13 @@ from ckptool.format.shape import check_shape, element_count
 from ckptool.format.slices import Box, resolve_slice, whole_box
 from ckptool.format.strings import decode_strings, decode_variants, iter_strings, iter_variants
 from ckptool.model.flow import object_array, scanned
-from ckptool.model.stored_numbers import checksum_fault
+from ckptool.model.stored_numbers import checksum_fault, read_summed
 from ckptool.model.tensors import Part, StoredTensor
 from ckptool.wire.checksum import crc32c
 from ckptool.wire.handles import InputFile
 
 # How much of a tensor is in memory while its checksum is computed.
 _CHUNK = 1 << 20
-
-# How much of a tensor is read before its checksum goes on: less than a core's own cache holds.
-_CACHED = 1 << 18
 
 
 def bundle_tensor(bundle: Bundle, key: bytes, entry: BundleEntry) -> StoredTensor:
@@ -86,7 +83,7 @@ class _NumberPart(_BundlePart):
         return decode_numbers(stored, entry.dtype, big_endian=self._bundle.endianness == "big"), crc
 
     def pieces(self, *, verify: bool) -> Iterator[Array]:
-        yield from scanned(self, verify=verify)
+        return scanned(self, verify=verify)
 
     def read(self, region: Box, *, verify: bool) -> Array:
         self.ensure()
@@ -97,21 +94,16 @@ class _NumberPart(_BundlePart):
         else:
             if verify:
                 self.verify()
-            local = Box(tuple(a - b for a, b in zip(region.start, self.box.start, strict=True)), region.size)
+            local = region.relative_to(self.box)
             stored = fetch_region(file, entry.offset, entry.dtype.size, self.box.size, local)
         return decode_numbers(stored, entry.dtype, big_endian=big_endian).reshape(region.size)
 
     def _checked(self, file: InputFile) -> Array:
-        """All stored bytes, as `fetch_region` gives them; each piece is checked while the cache has it."""
-        entry, crc = self._entry, 0
+        """All stored bytes, as `fetch_region` gives them."""
+        entry = self._entry
         stored = np.empty((self.box.elements, entry.dtype.size), np.uint8)
-        whole = stored.reshape(-1).data
         file.expect(entry.offset, entry.offset + entry.size)
-        for at in range(0, entry.size, _CACHED):
-            piece = whole[at : at + _CACHED]
-            file.read_into(entry.offset + at, piece)
-            crc = crc32c(piece, crc)
-        self.compare(crc)
+        self.compare(read_summed(file, entry.offset, stored.reshape(-1).data))
         return stored
 
     def verify(self) -> None:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from ckptool.errors import CorruptionError
 from ckptool.format.bundle import Bundle, BundleEntry
 from ckptool.format.dtypes import DType
+from ckptool.wire.checksum import crc32c
+from ckptool.wire.handles import InputFile
+
+# How much is read before its checksum goes on: less than a core's own cache holds.
+_CACHED = 1 << 18
 
 
 class StoredNumbers:
@@ -46,6 +51,16 @@ class StoredNumbers:
         """CorruptionError unless `crc`, computed over all bytes, is the stored checksum."""
         if crc != self.checksum:
             raise checksum_fault(self._bundle, self._key, self._entry, crc)
+
+
+def read_summed(file: InputFile, offset: int, buffer: memoryview) -> int:
+    """Fill `buffer` (bytes, contiguous) from `offset`; the CRC-32C of what was read."""
+    crc = 0
+    for at in range(0, len(buffer), _CACHED):
+        window = buffer[at : at + _CACHED]
+        file.read_into(offset + at, window)
+        crc = crc32c(window, crc)
+    return crc
 
 
 def checksum_fault(bundle: Bundle, key: bytes, entry: BundleEntry, crc: int) -> CorruptionError:

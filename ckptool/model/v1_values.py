@@ -125,7 +125,7 @@ class _SavedPart:
         packed = self._packed()
         if packed is not None and not isinstance(packed, memoryview):
             self.ensure()
-            local = Box(tuple(a - b for a, b in zip(region.start, self.box.start, strict=True)), region.size)
+            local = region.relative_to(self.box)
             stored = fetch_region(packed.file, packed.start, self._dtype.size, self.box.size, local)
             return decode_numbers(stored, self._dtype, big_endian=False).reshape(region.size)
         with self._named():
