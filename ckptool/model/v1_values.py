@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,9 +18,7 @@ from ckptool.format.v1 import SavedSlice, SavedSlices, SavedTensor
 from ckptool.format.value_fields import packed_numbers
 from ckptool.model.flow import object_array, scanned
 from ckptool.model.tensors import StoredTensor
-
-if TYPE_CHECKING:
-    from ckptool.wire.file_view import FileView
+from ckptool.wire.file_view import FileView
 
 
 def v1_tensor(saved: SavedSlices, name: bytes, tensor: SavedTensor) -> StoredTensor:
@@ -40,6 +37,7 @@ class _SavedPart:
         self._name = name
         self._dtype = dtype
         self._piece = piece
+        self._in_file: FileView | None = None  # its numbers, once all of them were found in a large block
 
     @property
     def _path(self) -> str:
@@ -66,10 +64,18 @@ class _SavedPart:
 
     def _packed(self) -> memoryview | FileView | None:
         """The bytes of its numbers, if they lie there as they do in a shard."""
+        if self._in_file is not None:
+            return self._in_file
         with self._named():
-            return packed_numbers(self._stored(), self._dtype)
+            packed = packed_numbers(self._stored(), self._dtype)
+        if isinstance(packed, FileView) and len(packed) == self.box.elements * self._dtype.size:
+            # The place alone: what was read around it, and blocks in memory, are not this object's to keep.
+            self._in_file = FileView(packed.file, packed.start, len(packed))
+        return packed
 
     def ensure(self) -> None:
+        if self._in_file is not None:
+            return
         # Every element takes a byte at least, however it is encoded.
         if len(self._stored()) < self.box.elements:
             raise self._fault(f"fewer values are stored than the {self.box.elements} it should have")
