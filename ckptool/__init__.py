@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         NotFoundError,
         RequestError,
         UnsupportedError,
+        WorkerError,
     )
     from ckptool.format.dtypes import DType
     from ckptool.format.state import CheckpointState
@@ -53,6 +54,7 @@ __all__ = [
     "RequestError",
     "TensorInfo",
     "UnsupportedError",
+    "WorkerError",
     "__version__",
     "checkpoint_exists",
     "describe_graph",
@@ -77,6 +79,7 @@ _HOMES = {
         "NotFoundError",
         "RequestError",
         "UnsupportedError",
+        "WorkerError",
     ),
     "ckptool.format.dtypes": ("DType",),
     "ckptool.format.state": ("CheckpointState",),

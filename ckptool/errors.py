@@ -19,6 +19,7 @@ class CheckpointError(Exception):
       UnsupportedError     well formed, but not something ckptool reads
       RequestError         the caller asked for something meaningless
       FileError            the operating system or a server said no (also an OSError)
+      WorkerError          an executor's workers did not do their part
 
     Attributes:
         fault: what is wrong, one line, without the place.
@@ -82,6 +83,10 @@ class UnsupportedError(CheckpointError):
 
 class RequestError(CheckpointError, ValueError):
     """The caller asked for something meaningless."""
+
+
+class WorkerError(CheckpointError):
+    """An executor's workers did not do their part, which says nothing about a checkpoint."""
 
 
 class FileError(CheckpointError, OSError):

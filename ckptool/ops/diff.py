@@ -139,6 +139,7 @@ def diff_checkpoints(
         NotFoundError: there is no such checkpoint, or a pattern matches nothing.
         RequestError: options that contradict each other, or match nothing.
         CorruptionError: an index is damaged. A tensor that is ends up in `failed`.
+        WorkerError: the workers of `executor` did not do their part.
     """
     scope = Scope(
         patterns,

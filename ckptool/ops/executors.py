@@ -16,10 +16,10 @@ import secrets
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple, TypeVar
 
-from ckptool.errors import CheckpointError, FileError, NotFoundError, RequestError
+from ckptool.errors import CheckpointError, FileError, NotFoundError, WorkerError
 from ckptool.format.bundle import Bundle
 from ckptool.model.location import Location
 from ckptool.model.reader import CheckpointReader
@@ -33,8 +33,8 @@ Result = TypeVar("Result")
 # Tasks that wait to be taken up or to be looked at: enough for a large cluster, little to remember.
 _WAITING = 256
 
-# How often a task is submitted anew when nobody wanted it dropped.
-_DROPPED = 2
+# How often a task is submitted anew.
+_RETRIES = 2
 
 # Checkpoints that a worker keeps open from one task to the next.
 _OPEN = 8
@@ -52,9 +52,8 @@ def map_in_executor(
     Items hold readers and open files, which go by their paths, or absolute paths, for which
     `spelled` says, at the latest when the item is taken, how the user wrote them.
 
-    Raises what the function raises; RequestError where a worker cannot do its work: it
-    sees no such file, has another version of ckptool, or none; CheckpointError if workers
-    died again and again.
+    Raises what the function raises, and WorkerError where a worker cannot do its work: it
+    sees no such file, has another version of ckptool, or none, or died again and again.
     """
     run = _Run(executor, function, {} if spelled is None else spelled)
     waiting: deque[_Task] = deque()
@@ -114,11 +113,17 @@ class _Run:
         return value
 
     def _outcome(self, task: _Task) -> tuple[bool, Any]:
-        """What `perform` returned. A cluster may drop what a worker did that has died since."""
-        for _ in range(_DROPPED):
+        """What `perform` returned.
+
+        Faults of the work are returned, too. What is raised came of a worker, or of what dropped
+        its results when it died: another may do better, unless the executor knows that none will.
+        """
+        for _ in range(_RETRIES):
             try:
                 return task.future.result()
-            except CancelledError:
+            except WorkerError:
+                raise
+            except Exception:  # noqa: BLE001 - the last try tells
                 task = self.begin(task.payload)
         return task.future.result()
 
@@ -130,21 +135,21 @@ class _Run:
                 break
         missing = isinstance(exc, NotFoundError) or (isinstance(exc, FileError) and exc.errno == errno.ENOENT)
         if missing and exc.path is not None and exists(exc.path):
-            raise RequestError(
+            raise WorkerError(
                 "a worker cannot see this file",
                 path=exc.path,
                 remedy="give a path, or a URL, by which all workers of the cluster can read it",
             ) from exc
 
 
-def _worker_failure(exc: Exception) -> CheckpointError:
+def _worker_failure(exc: Exception) -> WorkerError:
     """The error for what went wrong with a worker rather than with its work."""
     if isinstance(exc, ModuleNotFoundError) or "No module named" in str(exc):
-        return RequestError(
+        return WorkerError(
             f"a worker lacks a package ({exc})", remedy="install ckptool where the workers run"
         )
     text = " ".join(str(exc).split()) or type(exc).__name__
-    return CheckpointError(f"the workers did not do their part: {type(exc).__name__}: {text}")
+    return WorkerError(f"the workers did not do their part: {type(exc).__name__}: {text}")
 
 
 def absolute_path(path: str) -> str:
@@ -224,7 +229,7 @@ def perform(payload: bytes, version: str) -> tuple[bool, Any]:
     """Do one task; called in a worker. (True, the result), or (False, the error that explains it)."""
     if version != (own := _version()):
         fault = f"a worker has ckptool {own}, here it is {version}"
-        return False, RequestError(fault, remedy="install the same version everywhere")
+        return False, WorkerError(fault, remedy="install the same version everywhere")
     try:
         function, item = _Unpickler(io.BytesIO(payload)).load()
         return True, function(item)

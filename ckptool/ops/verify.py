@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from ckptool.errors import CheckpointError, CorruptionError
+from ckptool.errors import CheckpointError, CorruptionError, WorkerError
 from ckptool.format.dtypes import DType
 from ckptool.format.filenames import index_path, meta_path
 from ckptool.format.names import encode_name
@@ -99,6 +99,7 @@ def verify_checkpoint(
     Raises:
         NotFoundError, RequestError: nothing is at `path`, or nothing that could be a checkpoint.
         FileError: a directory cannot be read. What else cannot be is a problem `unreadable`.
+        WorkerError: the workers of `executor` did not do their part.
     """
     options = VerifyOptions(quick=quick, finite=finite, jobs=jobs, strict=strict, executor=executor)
     return verify_targets(find_targets([path]), options, progress)
@@ -172,6 +173,8 @@ def _verify(location: Location, options: VerifyOptions, progress: Progress) -> V
             from ckptool.ops.verify_meta import check_meta
 
             check_meta(meta, tensors, location.format, report)
+    except WorkerError:
+        raise
     except CheckpointError as exc:
         report.add_error("unreadable", exc)
         tensors = None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ckptool.errors import CheckpointError, CorruptionError, FileError
+from ckptool.errors import CheckpointError, CorruptionError, WorkerError
 from ckptool.format.dtypes import DType
 from ckptool.format.shape import element_count
 from ckptool.ops.byte_ranges import Piece, PieceSum, Range, check_range
@@ -78,10 +78,10 @@ def check_data(
         check = _ShardData(shard, report, big_endian=big_endian, finite=finite)
         try:
             check.run(jobs, progress, executor)
-        except FileError as exc:
-            report.add_error("unreadable", exc)
         except CorruptionError as exc:
             report.add_error("shard-truncated", exc)  # it became shorter since its length was looked at
+        except WorkerError:
+            raise
         except CheckpointError as exc:
             report.add_error("unreadable", exc)
 

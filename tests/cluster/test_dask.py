@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from ckptool import save_checkpoint, verify_checkpoint
-from ckptool.ops import cluster as cluster_module
+from ckptool.errors import WorkerError
 from ckptool.ops import verify_data
 from ckptool.ops.cluster import dask_executor
 from tests.cli.runner import FIXTURES, execute, run
@@ -33,11 +33,16 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A scheduler here, and two workers that are processes of their own and restarted when they die."""
+    import dask
     from dask.distributed import LocalCluster
 
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=":0"
-    ) as started:
+    with (
+        # How long it may try to reach a worker that has just died; half a minute otherwise.
+        dask.config.set({"distributed.comm.timeouts.connect": "5s"}),
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=":0"
+        ) as started,
+    ):
         yield started
 
 
@@ -119,22 +124,50 @@ def test_a_worker_that_dies_changes_nothing(
     assert there.ok
 
 
-def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_module, "_PATIENCE", 1)
-    failed = run("verify", SHARDED, "--dask", "tcp://127.0.0.1:9")
-    assert failed.exit_code == 2
+def _die(_item: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_work_that_kills_its_workers(cluster: Any, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)
+    with (
+        dask_executor(address) as executor,
+        pytest.raises(WorkerError, match=f"^{address}: every worker that .* has died .1 in all.; their logs"),
+    ):
+        executor.submit(_die, 0).result()
+
+
+# Processes of their own, as for users: clients that found nobody leave traces in a process where others live.
+def _impatient(seconds: int, address: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    """`verify` with so many seconds for the scheduler to answer, after some lines of Python."""
+    script = f"""\
+from ckptool.__main__ import program
+from ckptool.ops import cluster
+cluster._PATIENCE = {seconds}
+{before}
+program()
+"""
+    command = [sys.executable, "-c", script, "verify", str(SHARDED), "--dask", address]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_nobody_there() -> None:
+    failed = _impatient(1, "tcp://127.0.0.1:9")
+    assert failed.returncode == 2
     assert "tcp://127.0.0.1:9: no scheduler of Dask answers there; --dask takes the address" in failed.stderr
 
 
 @pytest.mark.parametrize("wrong", ["nonsense://x", "127.0.0.1:not-a-port", ""])
 def test_no_address(wrong: str) -> None:
-    failed = run("verify", SHARDED, "--dask", wrong)
-    assert failed.exit_code == 2
-    assert failed.stderr.count("\n") == 1
-    assert "internal error" not in failed.stderr
+    failed = execute("verify", SHARDED, "--dask", wrong)
+    assert failed.returncode == 2
+    assert failed.stderr.count(b"\n") == 1
+    assert b"no scheduler of Dask answers there" in failed.stderr
 
 
-def test_no_workers(tmp_path: Path) -> None:
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """One without workers, in a process of its own, and its address."""
     place = tmp_path / "scheduler.json"
     options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(place)]
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", *options]
@@ -143,13 +176,34 @@ def test_no_workers(tmp_path: Path) -> None:
         while not place.exists() or not place.read_text().strip().endswith("}"):
             assert alone.poll() is None
             time.sleep(0.01)
-        # A process of its own, as it is for users: here, clients that found nobody have left their loops.
-        failed = execute("verify", SHARDED, "--dask", json.loads(place.read_text())["address"])
+        yield alone, json.loads(place.read_text())["address"]
     finally:
-        alone.terminate()
+        alone.kill()
         alone.wait()
+
+
+def test_no_workers(scheduler: tuple[subprocess.Popen[bytes], str]) -> None:
+    failed = execute("verify", SHARDED, "--dask", scheduler[1])
     assert failed.returncode == 2
     assert b"the cluster has no workers" in failed.stderr
+
+
+def test_a_scheduler_that_dies(scheduler: tuple[subprocess.Popen[bytes], str]) -> None:
+    """While its work is waited for: one clear error, of which no checkpoint is to blame."""
+    process, address = scheduler
+    dies = f"""
+import os
+from dask.distributed import Client
+Client.scheduler_info = lambda self: {{"workers": {{"believed": {{}}}}}}
+submit = cluster._ClusterExecutor.submit
+cluster._ClusterExecutor.submit = lambda self, *task: (submit(self, *task), os.kill({process.pid}, 9))[0]
+"""
+    failed = _impatient(3, address, dies)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr == (
+        f"ckptool: error: {address}: the scheduler of the cluster does not answer any more; "
+        "start it again, then the command\n"
+    )
 
 
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ckptool import CheckpointReader, diff_checkpoints, save_checkpoint, verify_checkpoint
-from ckptool.errors import CheckpointError, FileError, RequestError
+from ckptool.errors import CheckpointError, FileError, WorkerError
 from ckptool.ops import executors, verify_data
 from ckptool.ops.executors import map_in_executor, perform
 from ckptool.ops.show import resolve_wanted
@@ -128,44 +128,56 @@ def _plain_fault(_item):
 
 def test_a_file_that_only_workers_miss(executor, tmp_path):
     (tmp_path / "here").touch()
-    with pytest.raises(RequestError, match="a worker cannot see this file"):
+    with pytest.raises(WorkerError, match="a worker cannot see this file"):
         list(map_in_executor(executor, _missing, [tmp_path / "here"]))
     with pytest.raises(FileError):
         list(map_in_executor(executor, _missing, [tmp_path / "nowhere"]))
 
 
 def test_other_faults_of_workers_are_one_sentence(executor):
-    with pytest.raises(CheckpointError, match="the workers did not do their part: ZeroDivisionError: in a"):
+    with pytest.raises(WorkerError, match="the workers did not do their part: ZeroDivisionError: in a"):
         list(map_in_executor(executor, _plain_fault, [1]))
 
 
-class _Dropping(Executor):
-    """Drops the first tasks that it gets, each once or more, as a cluster may whose worker has died."""
+class _Unsteady(Executor):
+    """Fails or drops the first tasks that it gets, as a cluster may whose worker has died."""
 
-    def __init__(self, times):
+    def __init__(self, times, fault):
         self.left = times
+        self.fault = fault
 
     def submit(self, function, /, *args, **kwargs):
         future: Future[Any] = Future()
-        if self.left:
-            self.left -= 1
-            future.cancel()
-            future.set_running_or_notify_cancel()
-        else:
+        if not self.left:
             future.set_result(function(*args, **kwargs))
+            return future
+        self.left -= 1
+        if self.fault is None:
+            future.cancel()
+        else:
+            future.set_exception(self.fault)
         return future
 
 
-def test_what_is_dropped_is_submitted_anew():
-    assert list(map_in_executor(_Dropping(2), _double, [1, 2, 3])) == [2, 4, 6]
-    with pytest.raises(CheckpointError, match="the workers did not do their part: CancelledError"):
-        list(map_in_executor(_Dropping(9), _double, [1]))
+@pytest.mark.parametrize("fault", [None, OSError("the worker is gone")])
+def test_what_workers_leave_undone_is_submitted_anew(fault):
+    assert list(map_in_executor(_Unsteady(2, fault), _double, [1, 2, 3])) == [2, 4, 6]
+    expected = "CancelledError" if fault is None else "OSError: the worker is gone"
+    with pytest.raises(WorkerError, match=f"the workers did not do their part: {expected}"):
+        list(map_in_executor(_Unsteady(9, fault), _double, [1]))
 
 
 def test_another_version(executor):
     went_well, error = perform(b"", "0.0")
     assert not went_well
     assert "install the same version everywhere" in str(error)
+
+
+def test_trouble_with_workers_is_no_damage(pair):
+    with pytest.raises(WorkerError, match="the workers did not do their part: OSError"):
+        verify_checkpoint(pair[0], executor=_Unsteady(99, OSError("the worker is gone")))
+    with pytest.raises(WorkerError, match="the workers did not do their part: OSError"):
+        diff_checkpoints(*pair, executor=_Unsteady(99, OSError("the worker is gone")))
 
 
 def test_order_is_kept_and_little_waits(executor, monkeypatch):
