@@ -47,8 +47,9 @@ help: ## list the targets
 	$(@D)/$(PIP_INSTALL) -c tests/tensorflow.txt -e '.[test]'
 	@touch $@
 
+# With the newest pip, as of most users: its scripts import nothing but the program.
 .venv-bench/stamp: pyproject.toml
-	$(NEW_VENV)
+	$(NEW_VENV) --upgrade-deps
 	$(@D)/$(PIP_INSTALL) -e '.[bench]'
 	@touch $@
 

@@ -7,7 +7,8 @@ neither numpy nor protobuf.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+from ckptool.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ckptool.errors import (

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
 
 from ckptool.cli.output import say
 from ckptool.errors import CheckpointError, NoCheckpointError
+from ckptool.typed import TYPE_CHECKING
 from ckptool.wire.urls import one_look
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 DONE, NO, TROUBLE = 0, 1, 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count

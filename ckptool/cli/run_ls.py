@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckptool.cli.output import Column, Output, field_text, human_bytes
 from ckptool.cli.resolve import open_checkpoint
@@ -12,8 +11,11 @@ from ckptool.format.shape import format_shape
 from ckptool.model.reader import CheckpointReader
 from ckptool.ops.heads import list_heads
 from ckptool.ops.select import Selection
+from ckptool.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ckptool.model.info import SliceInfo, TensorInfo
     from ckptool.ops.listing import Listing, SortKey
     from ckptool.ops.tree import Scope

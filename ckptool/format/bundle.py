@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Collection, Iterator
 from itertools import compress
-from typing import Literal, NamedTuple
 
 from ckptool.errors import CorruptionError, FileError, NotFoundError, RequestError, UnsupportedError
 from ckptool.format.dtypes import DType
@@ -20,6 +19,7 @@ from ckptool.format.shape import Shape, check_shape, decode_shape, element_count
 from ckptool.format.slices import WHOLE, TensorSlice, decode_slice, encode_slice, parse_slice_key, slice_key
 from ckptool.format.sstable import Table, iter_block
 from ckptool.format.versions import VERSION, Version
+from ckptool.typed import TYPE_CHECKING, NamedTuple
 from ckptool.wire.checksum import unmask
 from ckptool.wire.files import open_input
 from ckptool.wire.handles import InputFile
@@ -34,14 +34,17 @@ from ckptool.wire.message import (
     varint_field,
 )
 
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Endianness = Literal["little", "big"]
+
 HEADER_KEY = b""
 _AFTER_SLICE_KEYS = b"\x01"  # slice keys begin with a zero byte, but so may an ordinary name
 LITTLE, BIG = 0, 1
 
 # The header is in the first block, and writers end a block with the entry that fills 256 KiB.
 _HEADER_REACH = (256 << 10) + (1 << 10)
-
-Endianness = Literal["little", "big"]
 
 
 class BundleHeader(NamedTuple):

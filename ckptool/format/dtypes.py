@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import builtins
 import enum
-from typing import Final
+
+from ckptool.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Final
 
 
 class DType(enum.IntEnum):

@@ -6,14 +6,18 @@ Sources: TensorFlow's tensor_bundle/naming.cc (V2), python/checkpoint/checkpoint
 
 from __future__ import annotations
 
-import functools
-import re
-from typing import NamedTuple
+from ckptool.typed import TYPE_CHECKING, NamedTuple
+from ckptool.wire.patterns import compiled
+
+if TYPE_CHECKING:
+    import re
 
 INDEX_SUFFIX = ".index"
 META_SUFFIX = ".meta"
 PRUNED_SUFFIX = ".pruned"
 STATE_NAME = "checkpoint"
+
+_MAX_STEP_DIGITS = 255  # as many as a file name has characters
 
 # printf("%05d"): five digits, or more without a leading zero.
 _NUMBER = r"(?:[0-9]{5}|[1-9][0-9]{5,17})"
@@ -23,22 +27,20 @@ _V1_SHARD = rf"(.*)-({_NUMBER})-of-({_NUMBER})"
 _V1_PATTERN = rf"(.*)-\?{{5}}-of-({_NUMBER})"
 _V1_SUFFIX = rf"-(?:\?{{5}}|{_NUMBER})-of-{_NUMBER}\Z"
 _META_CUT = r"-[\d?]+-of-\d+\Z"
-_STEP = r"(.*)[-_]([0-9]{1,255})"
 _TEMPORARY = r"(.+)\.tempstate[0-9]+"
 _TEMPORARY_DIRECTORY = r"(.*)_temp(?:_[0-9a-f]{32})?"
 _PART = r"part-[0-9]+-of-[0-9]+.*"
 _STATE_TEMPORARY = r"checkpoint\.tmp[0-9a-f]{32}"
+_TEMPORARY_NUMBER = r"0|[1-9][0-9]{0,18}"
 
 
-@functools.cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    # When first used: no command needs all of them, and compiling them takes longer than `latest` does.
-    return re.compile(pattern, re.DOTALL)
+def _numbered(pattern: str, name: str) -> re.Match[str] | None:
+    # Few names have a number of shards, and looking for two letters takes a tenth of the time.
+    return compiled(pattern).fullmatch(name) if "-of-" in name else None
 
 
 def _cut(pattern: str, name: str) -> str:
-    # Few names have such an end, and looking for two letters takes a tenth of the time.
-    return _compiled(pattern).sub("", name) if "-of-" in name else name
+    return compiled(pattern).sub("", name) if "-of-" in name else name
 
 
 class ShardName(NamedTuple):
@@ -77,7 +79,7 @@ def meta_path(prefix: str) -> str:
 
 def parse_data_name(name: str) -> ShardName | None:
     """The parts of a V2 data shard's name or path; None if it is none."""
-    return _shard_name(_compiled(_DATA).fullmatch(name))
+    return _shard_name(_numbered(_DATA, name))
 
 
 def v1_shard_path(prefix: str, shard: int, count: int) -> str:
@@ -95,12 +97,12 @@ def parse_v1_shard(name: str) -> ShardName | None:
 
     `m.data-00000-of-00001` is a V2 data shard, not a shard of `m.data`.
     """
-    return None if _compiled(_DATA).fullmatch(name) else _shard_name(_compiled(_V1_SHARD).fullmatch(name))
+    return None if _numbered(_DATA, name) else _shard_name(_numbered(_V1_SHARD, name))
 
 
 def parse_v1_pattern(name: str) -> tuple[str, int] | None:
     """(prefix, number of shards) of a V1 pattern; None if it is none."""
-    match = _compiled(_V1_PATTERN).fullmatch(name)
+    match = _numbered(_V1_PATTERN, name)
     return (match[1], int(match[2])) if match else None
 
 
@@ -120,29 +122,29 @@ def temporary_path(path: str, number: int = 0) -> str:
 def temporary_number(name: str, final: str) -> int | None:
     """The number that `temporary_path` gave to `final` to make `name`; None if it did not."""
     digits = name.removeprefix(final + ".tempstate")
-    return int(digits) if digits != name and re.fullmatch(r"0|[1-9][0-9]{0,18}", digits) else None
+    return int(digits) if digits != name and compiled(_TEMPORARY_NUMBER).fullmatch(digits) else None
 
 
 def strip_temporary(name: str) -> str | None:
     """The name a file will get when TensorFlow has written all of it; None if it has its final name."""
-    match = _compiled(_TEMPORARY).fullmatch(name) if ".tempstate" in name else None
+    match = compiled(_TEMPORARY).fullmatch(name) if ".tempstate" in name else None
     return match[1] if match else None
 
 
 def temporary_directory_prefix(name: str) -> str | None:
     """The prefix whose shards a directory of this name collects while they are saved; None for others."""
-    match = _compiled(_TEMPORARY_DIRECTORY).fullmatch(name)
+    match = compiled(_TEMPORARY_DIRECTORY).fullmatch(name)
     return match[1] if match else None
 
 
 def is_part_name(name: str) -> bool:
     """Whether a file in a temporary directory is a part of a save."""
-    return _compiled(_PART).fullmatch(name) is not None
+    return compiled(_PART).fullmatch(name) is not None
 
 
 def is_state_temporary(name: str) -> bool:
     """Whether this is a state file that was being replaced."""
-    return name.startswith("checkpoint.tmp") and _compiled(_STATE_TEMPORARY).fullmatch(name) is not None
+    return name.startswith("checkpoint.tmp") and compiled(_STATE_TEMPORARY).fullmatch(name) is not None
 
 
 def strip_pruned(name: str) -> str | None:
@@ -158,11 +160,12 @@ def split_step(prefix: str) -> Step:
     V1 suffix.
     """
     name = _cut(_V1_SUFFIX, last_component(prefix))
-    match = _compiled(_STEP).fullmatch(name.removesuffix(".ckpt"))
-    if match is None:
+    stem = name.removesuffix(".ckpt")
+    base = stem.rstrip("0123456789")
+    digits = stem[len(base) :]
+    if not base.endswith(("-", "_")) or not 0 < len(digits) <= _MAX_STEP_DIGITS:
         return Step(name, None)
-    base, step = match.groups()
-    return Step(base, int(step))
+    return Step(base[:-1], int(digits))
 
 
 def last_component(path: str) -> str:

@@ -6,7 +6,7 @@ checkpoint_key).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from ckptool.typed import NamedTuple
 
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 ATTRIBUTES_MARK = "/.ATTRIBUTES/"

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import math
 import operator
-import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckptool.errors import CorruptionError, UnsupportedError
 from ckptool.format.shape import Shape, format_shape
+from ckptool.typed import TYPE_CHECKING, NamedTuple
 from ckptool.wire.message import VARINT, as_int64, iter_fields, iter_messages, length_field, varint_field
+from ckptool.wire.patterns import compiled
 from ckptool.wire.varint import take
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ckptool.wire.varint import AnyBytes
 
-_RESERVED = re.compile(rb"[\x00\xff]")  # bytes that OrderedCode escapes inside strings
-_ESCAPED = re.compile(rb"\x00\xff|\xff\x00")
-_STORED_STRING = re.compile(rb"((?:[^\x00\xff]|\x00\xff|\xff\x00)*)\x00\x01")
+_RESERVED = rb"[\x00\xff]"  # bytes that OrderedCode escapes inside strings
+_ESCAPED = rb"\x00\xff|\xff\x00"
+_STORED_STRING = rb"((?:[^\x00\xff]|\x00\xff|\xff\x00)*)\x00\x01"
 
 _MAX_COMPARISONS = 10_000_000  # of slices: some ten seconds
 
@@ -185,7 +187,7 @@ def format_slice(tensor_slice: TensorSlice) -> str:
 
 def slice_key(name: bytes, tensor_slice: TensorSlice) -> bytes:
     """The key under which a slice of tensor `name` is stored."""
-    escaped = _RESERVED.sub(lambda byte: b"\0\xff" if byte[0] == b"\0" else b"\xff\0", name)
+    escaped = compiled(_RESERVED).sub(lambda byte: b"\0\xff" if byte[0] == b"\0" else b"\xff\0", name)
     parts = [b"\0", escaped, b"\0\x01", _encode_unsigned(len(tensor_slice))]
     for start, length in tensor_slice:
         parts += _encode_signed(start), _encode_signed(length)
@@ -239,7 +241,7 @@ def _decode_signed(buf: bytes, pos: int) -> tuple[int, int]:
 
 
 def _decode_string(buf: bytes, pos: int) -> tuple[bytes, int]:
-    found = _STORED_STRING.match(buf, pos)
+    found = compiled(_STORED_STRING).match(buf, pos)
     if found is None:
         raise CorruptionError("bad string in a slice key", offset=pos)
-    return _ESCAPED.sub(lambda pair: pair[0][:1], found[1]), found.end()
+    return compiled(_ESCAPED).sub(lambda pair: pair[0][:1], found[1]), found.end()

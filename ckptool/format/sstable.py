@@ -9,16 +9,16 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ckptool.errors import CorruptionError, UnsupportedError
+from ckptool.typed import TYPE_CHECKING, NamedTuple, cast
 from ckptool.wire.checksum import crc32c, mask
 from ckptool.wire.handles import InputFile
-from ckptool.wire.varint import MAX_VARINT32_SIZE, Buffer, encode_varint, read_varint, take
+from ckptool.wire.varint import MAX_VARINT32_SIZE, encode_varint, read_varint, take
 
 if TYPE_CHECKING:
     from ckptool.wire.file_view import FileView
-    from ckptool.wire.varint import AnyBytes
+    from ckptool.wire.varint import AnyBytes, Buffer
 
 MAGIC = 0xDB4775248B80FB57  # table/format.h kTableMagicNumber, stored little-endian
 MAGIC_BYTES = MAGIC.to_bytes(8, "little")

@@ -7,22 +7,19 @@ read here, every other one by protobuf's own parser, which is loaded only then.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from ckptool.errors import CorruptionError, RequestError
+from ckptool.typed import TYPE_CHECKING, NamedTuple
+from ckptool.wire.patterns import compiled
 
-# A line as protobuf's printer makes it. Control characters are always escaped; characters
+if TYPE_CHECKING:
+    import re
+
+# Values as protobuf's printer makes them. Control characters are always escaped; characters
 # beyond ASCII are raw, or octal escapes of their UTF-8 in what older releases wrote.
-_STRING_LINE = re.compile(
-    r"(model_checkpoint_path|all_model_checkpoint_paths): "
-    r'"((?:[^"\\\x00-\x1f\x7f]|\\(?:[nrt"\'\\]|[0-3][0-7]{2}))*)"'
-)
-_NUMBER_LINE = (
-    r"(all_model_checkpoint_timestamps|last_preserved_timestamp): "
-    r"(-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|-?inf|nan)"
-)
+_STRING = r'"(?:[^"\\\x00-\x1f\x7f]|\\(?:[nrt"\'\\]|[0-3][0-7]{2}))*"'
+_NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|-?inf|nan"
 _ESCAPE = rb"\\(?:([0-3][0-7]{2})|(.))"
 _UNESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}  # the others stand for themselves
 
@@ -98,11 +95,21 @@ def _quote(text: str) -> str:
     return f'"{text.translate(_ESCAPED)}"'
 
 
-def _unquote(text: str) -> str:
-    """The string between quotes that matched _STRING_LINE; UnicodeDecodeError if it is no UTF-8."""
-    if "\\" not in text:
-        return text
-    return re.sub(_ESCAPE, _unescape, text.encode("utf-8")).decode("utf-8")
+def _string(value: str) -> str | None:
+    """What is quoted; None if this is not the written form. UnicodeDecodeError if it is no UTF-8."""
+    text = value[1:-1]
+    if value == f'"{text}"' and text.isprintable() and not ("\\" in text or '"' in text):
+        return text  # nearly every one, without `re`
+    if not compiled(_STRING).fullmatch(value):
+        return None
+    return compiled(_ESCAPE).sub(_unescape, text.encode("utf-8")).decode("utf-8")
+
+
+def _number(value: str) -> float | None:
+    """The number; None if this is not the written form."""
+    whole, _, fraction = value.partition(".")
+    ordinary = value.isascii() and whole.isdecimal() and fraction.isdecimal() and whole[0] != "0"
+    return float(value) if ordinary or compiled(_NUMBER).fullmatch(value) else None
 
 
 def _unescape(match: re.Match[bytes]) -> bytes:
@@ -116,19 +123,16 @@ def _parse_written(data: bytes) -> CheckpointState | None:
     paths: list[str] = []
     timestamps: list[float] = []
     try:
-        lines = data.decode("utf-8").removesuffix("\n").split("\n")
-        for line in lines:
-            if match := _STRING_LINE.fullmatch(line):
-                path = _unquote(match[2])
-                if match[1] == "model_checkpoint_path":
-                    latest = path
-                else:
-                    paths.append(path)
-            elif match := re.fullmatch(_NUMBER_LINE, line):
-                if match[1] == "last_preserved_timestamp":
-                    preserved = float(match[2])
-                else:
-                    timestamps.append(float(match[2]))
+        for line in data.decode("utf-8").removesuffix("\n").split("\n"):
+            field, _, value = line.partition(": ")
+            if field == "model_checkpoint_path" and (path := _string(value)) is not None:
+                latest = path
+            elif field == "all_model_checkpoint_paths" and (path := _string(value)) is not None:
+                paths.append(path)
+            elif field == "all_model_checkpoint_timestamps" and (number := _number(value)) is not None:
+                timestamps.append(number)
+            elif field == "last_preserved_timestamp" and (number := _number(value)) is not None:
+                preserved = number
             else:
                 return None
     except UnicodeDecodeError:

@@ -7,7 +7,6 @@ tensor_slice_{reader,writer}.{h,cc}.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ckptool.errors import CorruptionError, UnsupportedError
 from ckptool.format.dtypes import DType
@@ -24,12 +23,15 @@ from ckptool.format.slices import (
 )
 from ckptool.format.sstable import Table
 from ckptool.format.versions import Version
+from ckptool.typed import TYPE_CHECKING, NamedTuple
 from ckptool.wire.files import open_input
 from ckptool.wire.handles import InputFile
 from ckptool.wire.message import VARINT, as_int32, iter_fields, iter_messages
 from ckptool.wire.varint import encode_varint
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from ckptool.wire.file_view import FileView
 
 META_KEY = b""

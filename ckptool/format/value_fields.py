@@ -12,10 +12,10 @@ from ckptool.errors import CorruptionError, UnsupportedError
 from ckptool.format.dtypes import DType
 from ckptool.wire.file_view import windows_of
 from ckptool.wire.message import FIXED32, FIXED64, LENGTH, VARINT, iter_fields
-from ckptool.wire.varint import MAX_VARINT64_SIZE, Buffer
+from ckptool.wire.varint import MAX_VARINT64_SIZE
 
 if TYPE_CHECKING:
-    from ckptool.wire.varint import AnyBytes
+    from ckptool.wire.varint import AnyBytes, Buffer
 
 
 class ValueField(NamedTuple):

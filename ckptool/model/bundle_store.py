@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Literal
 
-from ckptool.format.bundle import Bundle, BundleEntry, Endianness
+from ckptool.format.bundle import Bundle, BundleEntry
 from ckptool.format.dtypes import DType
 from ckptool.format.names import decode_name, encode_name
 from ckptool.format.shape import Shape
 from ckptool.format.slices import format_slice
 from ckptool.model.store import debug_line
 from ckptool.model.stored_numbers import StoredNumbers
+from ckptool.typed import TYPE_CHECKING
 from ckptool.wire.checksum import mask
 
 if TYPE_CHECKING:
+    from typing import Literal
+
+    from ckptool.format.bundle import Endianness
     from ckptool.model.info import SliceInfo, TensorInfo
     from ckptool.model.tensors import StoredTensor
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple
 
 from ckptool.errors import CheckpointError
 from ckptool.format.filenames import data_path, index_path, meta_path
 from ckptool.format.small_index import SmallIndexes
 from ckptool.format.sstable import Table
+from ckptool.typed import TYPE_CHECKING, NamedTuple
 from ckptool.wire.files import file_size, open_input
 from ckptool.wire.small_files import read_small
 

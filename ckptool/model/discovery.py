@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ckptool.errors import CheckpointError, CorruptionError, UnsupportedError
 from ckptool.format.filenames import (
@@ -24,9 +23,12 @@ from ckptool.format.filenames import (
     v1_shard_path,
 )
 from ckptool.format.sstable import Table, is_table
+from ckptool.typed import TYPE_CHECKING, NamedTuple
 from ckptool.wire.files import DirectoryEntry, list_directory, open_input
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from ckptool.model.location import Location
 
 _MISSING_SHOWN = 3

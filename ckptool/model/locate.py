@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from ckptool.errors import (
     CheckpointError,
@@ -28,6 +27,7 @@ from ckptool.format.filenames import (
 from ckptool.format.sstable import is_table
 from ckptool.model.location import Location, split_path, v2_location
 from ckptool.model.statefile import read_state, resolve_recorded, state_path
+from ckptool.typed import TYPE_CHECKING
 from ckptool.wire.files import (
     StrPath,
     exists,

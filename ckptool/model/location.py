@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import Literal, NamedTuple
 
 from ckptool.errors import FileError
 from ckptool.format.filenames import index_path, last_component, meta_path, parse_data_name
+from ckptool.typed import TYPE_CHECKING, NamedTuple
 from ckptool.wire.files import file_size, list_directory
+
+if TYPE_CHECKING:
+    from typing import Literal
 
 
 class _Place(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
 
 from ckptool.errors import NotFoundError
 from ckptool.format.dtypes import DType
@@ -13,10 +12,13 @@ from ckptool.format.shape import Shape
 from ckptool.model.bundle_store import BundleStore
 from ckptool.model.locate import Location, locate
 from ckptool.model.store import Store
+from ckptool.typed import TYPE_CHECKING
 from ckptool.wire.files import StrPath
 from ckptool.wire.urls import is_url, one_look
 
 if TYPE_CHECKING:
+    from typing import Any, Literal
+
     from typing_extensions import Self
 
     from ckptool.format.arrays import Array

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from ckptool.errors import CheckpointError, CorruptionError
 from ckptool.format.filenames import (
@@ -13,6 +12,7 @@ from ckptool.format.filenames import (
     recorded_name,
     v1_shard_path,
 )
+from ckptool.typed import TYPE_CHECKING, NamedTuple
 from ckptool.wire.files import exists, file_size, open_input, read_file
 
 if TYPE_CHECKING:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, Protocol
 
 from ckptool.format.dtypes import DType
 from ckptool.format.shape import Shape
+from ckptool.typed import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from ckptool.model.info import SliceInfo, TensorInfo
     from ckptool.model.stored_numbers import StoredNumbers
     from ckptool.model.tensors import StoredTensor

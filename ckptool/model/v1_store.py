@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
 
 from ckptool.format.dtypes import DType
 from ckptool.format.names import decode_name
@@ -13,8 +12,11 @@ from ckptool.format.slices import format_slice
 from ckptool.format.v1 import SavedSlices, SavedTensor
 from ckptool.model.info import SliceInfo, TensorInfo
 from ckptool.model.store import debug_line
+from ckptool.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from ckptool.model.stored_numbers import StoredNumbers
     from ckptool.model.tensors import StoredTensor
 

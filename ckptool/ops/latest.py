@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from ckptool.errors import (
     CheckpointError,
@@ -17,6 +16,7 @@ from ckptool.format.state import CheckpointState
 from ckptool.model.completeness import DirectoryCheck, inspect
 from ckptool.model.locate import locate_prefix
 from ckptool.model.statefile import Resolved, find_state, resolve_recorded, state_path
+from ckptool.typed import TYPE_CHECKING, NamedTuple
 from ckptool.wire.files import exists, is_directory, modified_time
 
 if TYPE_CHECKING:

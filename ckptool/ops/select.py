@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 from ckptool.errors import NotFoundError, RequestError
 from ckptool.format.names import unprintable
+from ckptool.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import re
 
 # Comparing a name with every other is quadratic in their length: beyond this many, only likely ones are.
 _MAX_COMPARED = 2000
@@ -17,6 +20,8 @@ _FEW = 5
 
 def pattern_regex(pattern: str) -> re.Pattern[str]:
     """A pattern, for `fullmatch`: `*` and `?` are special, `*` crosses `/`, brackets are plain."""
+    import re
+
     parts = ({"*": ".*", "?": "."}.get(part, re.escape(part)) for part in re.split(r"([*?])", pattern))
     return re.compile("".join(parts), re.DOTALL)
 
@@ -28,6 +33,8 @@ def is_pattern(text: str) -> bool:
 
 def compile_regex(text: str) -> re.Pattern[str]:
     """A user's regular expression; RequestError if it is none."""
+    import re
+
     try:
         return re.compile(text)
     except re.error as exc:

@@ -6,7 +6,8 @@ import functools
 import importlib.machinery
 import importlib.util
 from collections.abc import Callable
-from typing import cast
+
+from ckptool.typed import cast
 
 _POLYNOMIAL = 0x82F63B78  # Castagnoli, reflected (RFC 3720, appendix B.4)
 _MASK_DELTA = 0xA282EAD8  # LevelDB util/crc32c.h

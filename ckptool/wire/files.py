@@ -7,9 +7,9 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
 
 from ckptool.errors import CorruptionError, UnsupportedError
+from ckptool.typed import NamedTuple, Protocol
 from ckptool.wire.handles import InputFile, refusals, write_all
 from ckptool.wire.urls import is_url
 

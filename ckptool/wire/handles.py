@@ -6,9 +6,9 @@ import contextlib
 import os
 import stat
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from ckptool.errors import CheckpointError, CorruptionError, FileError
+from ckptool.typed import TYPE_CHECKING
 from ckptool.wire.urls import is_url
 
 if TYPE_CHECKING:

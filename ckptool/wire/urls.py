@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
-from typing import Any
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+from ckptool.typed import TYPE_CHECKING
+from ckptool.wire.patterns import compiled
+
+if TYPE_CHECKING:
+    from typing import Any
+
+_SCHEME = r"([A-Za-z][A-Za-z0-9+.-]+)://"
 
 
 def is_url(path: str) -> bool:
     """Whether `path` begins as a URL does (`s3://`); a local one like that is written `./s3://`."""
-    return "://" in path and _SCHEME.match(path) is not None
+    return "://" in path and compiled(_SCHEME).match(path) is not None
 
 
 def scheme(url: str) -> str:
     """`s3` of `s3://bucket/name`."""
-    found = _SCHEME.match(url)
+    found = compiled(_SCHEME).match(url)
     return found[1].lower() if found else ""
 
 
@@ -28,7 +32,7 @@ def is_web(url: str) -> bool:
 
 def url_root(path: str) -> str | None:
     """The bucket, or what comes first after the scheme; None for a path."""
-    found = _SCHEME.match(path)
+    found = compiled(_SCHEME).match(path)
     return found[0] + path[found.end() :].partition("/")[0] if found else None
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar, cast
-
 from ckptool.errors import CorruptionError
+from ckptool.typed import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from ckptool.wire.file_view import FileView
 
     AnyBytes = bytes | memoryview | FileView
-
-Buffer = TypeVar("Buffer", bound="AnyBytes")
+    Buffer = TypeVar("Buffer", bound=AnyBytes)
 
 MAX_VARINT32_SIZE = 5  # LevelDB util/coding.cc: a 32-bit varint has at most five bytes
 MAX_VARINT64_SIZE = 10

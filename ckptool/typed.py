@@ -1,0 +1,41 @@
+"""The little of `typing` that is needed while modules are being imported, without importing it.
+
+`typing` takes as long to import as half of what `ckptool ls` needs of this package, and brings
+`re`, which takes longer still. What `ls` and `latest` import takes these names from here. For
+what annotations alone speak of, and they are not evaluated, the real one is imported below
+`if TYPE_CHECKING`.
+"""
+
+from __future__ import annotations
+
+__all__ = ["TYPE_CHECKING", "NamedTuple", "Protocol", "cast"]
+
+TYPE_CHECKING = False  # type checkers take this name for true
+
+if TYPE_CHECKING:
+    from typing import NamedTuple, Protocol, cast
+else:
+    from collections import namedtuple
+
+    class _NamedTupleMaker(type):
+        """Makes a class out of one that lists its fields, as `typing.NamedTuple` does."""
+
+        def __new__(cls, name, bases, namespace):
+            if not bases:
+                return super().__new__(cls, name, bases, namespace)
+            fields = namespace.get("__annotations__", {})
+            defaults = [namespace.pop(field) for field in fields if field in namespace]
+            made = namedtuple(name, fields, defaults=defaults, module=namespace.pop("__module__"))
+            for attribute, value in namespace.items():
+                setattr(made, attribute, value)
+            return made
+
+    class NamedTuple(metaclass=_NamedTupleMaker):
+        """`typing.NamedTuple`, for classes without base classes of their own."""
+
+    class Protocol:
+        """`typing.Protocol`, for static checks alone."""
+
+    def cast(_type, value):
+        """The value, as it is."""
+        return value
