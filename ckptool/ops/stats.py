@@ -27,8 +27,9 @@ class Stats:
     `nan` counts the elements that are NaN, a complex number if either part is. Of the others:
     `count`, `min`, `max`, `mean`, `std` (of the population), `l2`, the square root of the sum
     of squares, and how many are `zeros` or infinite (`inf`). Booleans and integers are exact up
-    to the rounding of mean, std and l2; other numbers are added up as 64 bit floats. None is
-    what is not defined: min, max, mean and std of nothing, min and max of complex numbers.
+    to the rounding of mean, std and l2; other numbers, and their squares, are added up as 64
+    bit floats. None is what is not defined: min, max, mean and std of nothing, min and max of
+    complex numbers.
     """
 
     count: int
