@@ -1,19 +1,19 @@
 """The little of `typing` that is needed while modules are being imported, without importing it.
 
 `typing` takes as long to import as half of what `ckptool ls` needs of this package, and brings
-`re`, which takes longer still. What `ls` and `latest` import takes these names from here. For
-what annotations alone speak of, and they are not evaluated, the real one is imported below
-`if TYPE_CHECKING`.
+`re`, which takes longer still. What `latest`, `ls` and `verify` import takes these names from
+here. For what annotations alone speak of, and they are not evaluated, the real one is imported
+below `if TYPE_CHECKING`. `dataclasses` is avoided there, too: it brings `inspect` and `re`.
 """
 
 from __future__ import annotations
 
-__all__ = ["TYPE_CHECKING", "NamedTuple", "Protocol", "cast"]
+__all__ = ["TYPE_CHECKING", "Generic", "NamedTuple", "Protocol", "TypeVar", "cast"]
 
 TYPE_CHECKING = False  # type checkers take this name for true
 
 if TYPE_CHECKING:
-    from typing import NamedTuple, Protocol, cast
+    from typing import Generic, NamedTuple, Protocol, TypeVar, cast
 else:
     from collections import namedtuple
 
@@ -35,6 +35,16 @@ else:
 
     class Protocol:
         """`typing.Protocol`, for static checks alone."""
+
+    class Generic:
+        """`typing.Generic`, for static checks alone."""
+
+        def __class_getitem__(cls, _parameters):
+            return cls
+
+    def TypeVar(name, **_bounds):  # noqa: N802 - it is called so
+        """`typing.TypeVar`, for static checks alone."""
+        return name
 
     def cast(_type, value):
         """The value, as it is."""

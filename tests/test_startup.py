@@ -13,6 +13,7 @@ import ckptool
 
 ROOT = Path(__file__).resolve().parent.parent
 TUTORIAL = str(ROOT / "fixtures" / "tutorial-w1-w2")
+MANY = str(ROOT / "fixtures" / "many" / "many")  # floats, no graph
 # Without a graph file, and with no graph of objects to change, only the index is looked at.
 RENAME = ("rename", TUTORIAL, "-o", "out", "--no-meta", "--add-prefix", "x/", "--dry-run")
 # What no command line without options needs, unless it shows values.
@@ -46,11 +47,12 @@ def loaded_by(code: str, *arguments: str) -> set[str]:
         (MAIN, ("latest", TUTORIAL), {*BASE, *SLOW, "ckptool.wire.remote"}),
         (MAIN, ("ls", TUTORIAL), {*BASE, *SLOW, "ckptool.ops.roles", "ckptool.cli.overview"}),
         (MAIN, ("verify", TUTORIAL), {*BASE, "dask", "concurrent.futures", "asyncio"}),
+        (MAIN, ("verify", MANY), {*BASE, *SLOW}),
         (MAIN, ("diff", TUTORIAL, TUTORIAL), {*BASE, "ckptool.ops.roles"}),
         (MAIN, ("show", TUTORIAL, "w1"), BASE - {"numpy"}),
         (MAIN, RENAME, {"rich", "numpy", "google.protobuf"}),
     ],
-    ids=["import", "version", "latest", "ls", "verify", "diff", "show", "rename"],
+    ids=["import", "version", "latest", "ls", "verify", "verify-floats", "diff", "show", "rename"],
 )
 def test_loads_no_more_than_needed(code, arguments, absent):
     loaded = loaded_by(code, *arguments)

@@ -45,7 +45,8 @@ def jsonable(value: object) -> object:
 
     Non-finite floats become "NaN", "Infinity", "-Infinity"; complex numbers [re, im];
     bytes their text, or {"base64": ...} where they are no UTF-8; enum members their
-    names; dataclasses and mappings objects (see `jsonable_fields`); sequences and sets lists.
+    names; dataclasses, named tuples and mappings objects (see `jsonable_fields`); other
+    sequences and sets lists.
     Iterators stay what they are.
     """
     # bool and IntEnum are ints too, so plain types are told by identity first.
@@ -66,6 +67,8 @@ def jsonable(value: object) -> object:
         return dict(
             jsonable_fields((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
         )
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
     if isinstance(value, Mapping):
         return dict(jsonable_fields(value.items()))
     if isinstance(value, (list, tuple, set, frozenset)):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from ckptool.cli.output import Output, field_text, human_bytes
 from ckptool.cli.progress import progress
@@ -17,6 +15,7 @@ from ckptool.format.names import printable
 from ckptool.ops.problems import Problem
 from ckptool.ops.verify import VerifiedCheckpoint, VerifyOptions, VerifyResult, verify_targets
 from ckptool.ops.verify_targets import find_targets
+from ckptool.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ckptool.ops.verify_tree import TreeSummary
@@ -85,7 +84,7 @@ def _verify_trees(
 def _print_part(result: VerifyResult, output: Output) -> None:
     """What was found in one directory: of sound checkpoints nothing, there may be thousands."""
     worth = tuple(checkpoint for checkpoint in result.checkpoints if checkpoint.problems)
-    part = dataclasses.replace(result, checkpoints=worth)
+    part = result._replace(checkpoints=worth)
     if output.terminal:
         for line, style in _text(part, total=False):
             output.console().print(printable(line), style=style, soft_wrap=True)
@@ -130,8 +129,7 @@ def _all_problems(result: VerifyResult) -> Iterator[tuple[str, Problem]]:
 
 def _print(result: VerifyResult, output: Output) -> None:
     if output.json:
-        fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-        output.document("verify", fields)
+        output.document("verify", result._asdict())
     elif output.terminal:
         _print_text(result, output)
     else:
@@ -139,7 +137,7 @@ def _print(result: VerifyResult, output: Output) -> None:
 
 
 def _fields(problem: Problem) -> tuple[str, ...]:
-    return tuple(field_text(getattr(problem, field.name)) for field in dataclasses.fields(problem))
+    return tuple(map(field_text, problem))
 
 
 def _print_text(result: VerifyResult, output: Output) -> None:

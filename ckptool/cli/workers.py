@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+
+from ckptool.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

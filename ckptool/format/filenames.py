@@ -6,11 +6,8 @@ Sources: TensorFlow's tensor_bundle/naming.cc (V2), python/checkpoint/checkpoint
 
 from __future__ import annotations
 
-from ckptool.typed import TYPE_CHECKING, NamedTuple
+from ckptool.typed import NamedTuple
 from ckptool.wire.patterns import compiled
-
-if TYPE_CHECKING:
-    import re
 
 INDEX_SUFFIX = ".index"
 META_SUFFIX = ".meta"
@@ -22,9 +19,6 @@ _MAX_STEP_DIGITS = 255  # as many as a file name has characters
 # printf("%05d"): five digits, or more without a leading zero.
 _NUMBER = r"(?:[0-9]{5}|[1-9][0-9]{5,17})"
 
-_DATA = rf"(.*)\.data-({_NUMBER})-of-({_NUMBER})"
-_V1_SHARD = rf"(.*)-({_NUMBER})-of-({_NUMBER})"
-_V1_PATTERN = rf"(.*)-\?{{5}}-of-({_NUMBER})"
 _V1_SUFFIX = rf"-(?:\?{{5}}|{_NUMBER})-of-{_NUMBER}\Z"
 _META_CUT = r"-[\d?]+-of-\d+\Z"
 _TEMPORARY = r"(.+)\.tempstate[0-9]+"
@@ -34,12 +28,8 @@ _STATE_TEMPORARY = r"checkpoint\.tmp[0-9a-f]{32}"
 _TEMPORARY_NUMBER = r"0|[1-9][0-9]{0,18}"
 
 
-def _numbered(pattern: str, name: str) -> re.Match[str] | None:
-    # Few names have a number of shards, and looking for two letters takes a tenth of the time.
-    return compiled(pattern).fullmatch(name) if "-of-" in name else None
-
-
 def _cut(pattern: str, name: str) -> str:
+    # Few names have such an end, and looking for two letters takes a tenth of the time.
     return compiled(pattern).sub("", name) if "-of-" in name else name
 
 
@@ -79,7 +69,7 @@ def meta_path(prefix: str) -> str:
 
 def parse_data_name(name: str) -> ShardName | None:
     """The parts of a V2 data shard's name or path; None if it is none."""
-    return _shard_name(_numbered(_DATA, name))
+    return _shard_name(name, ".data-")
 
 
 def v1_shard_path(prefix: str, shard: int, count: int) -> str:
@@ -97,21 +87,31 @@ def parse_v1_shard(name: str) -> ShardName | None:
 
     `m.data-00000-of-00001` is a V2 data shard, not a shard of `m.data`.
     """
-    return None if _numbered(_DATA, name) else _shard_name(_numbered(_V1_SHARD, name))
+    found = _shard_name(name, "-")
+    return None if found is None or found.prefix.endswith(".data") else found
 
 
 def parse_v1_pattern(name: str) -> tuple[str, int] | None:
     """(prefix, number of shards) of a V1 pattern; None if it is none."""
-    match = _numbered(_V1_PATTERN, name)
-    return (match[1], int(match[2])) if match else None
+    head, _, total = name.rpartition("-of-")
+    prefix = head.removesuffix("-?????")
+    return (prefix, int(total)) if prefix != head and _is_number(total) else None
 
 
-def _shard_name(match: re.Match[str] | None) -> ShardName | None:
-    if match is None:
+def _shard_name(name: str, before: str) -> ShardName | None:
+    """What the name of a shard says; `before` stands before its number."""
+    head, _, total = name.rpartition("-of-")
+    prefix, found, shard = head.rpartition(before)
+    if not found or not _is_number(shard) or not _is_number(total):
         return None
-    prefix, shard, total = match.groups()
-    name = ShardName(prefix, int(shard), int(total))
-    return name if name.shard < name.total else None
+    return ShardName(prefix, int(shard), int(total)) if int(shard) < int(total) else None
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is written as printf("%05d") writes it; see `_NUMBER`."""
+    if not text.isascii() or not text.isdecimal():
+        return False
+    return len(text) == 5 or (5 < len(text) <= 18 and text[0] != "0")
 
 
 def temporary_path(path: str, number: int = 0) -> str:

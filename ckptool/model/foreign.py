@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ckptool.errors import CheckpointError, CorruptionError, UnsupportedError
 from ckptool.format.filenames import strip_temporary
+from ckptool.typed import NamedTuple
 from ckptool.wire.checksum import crc32c, mask
 from ckptool.wire.handles import InputFile
+from ckptool.wire.patterns import compiled
 
 HEAD_SIZE = 4096
 
@@ -159,8 +159,13 @@ _NODE = (
 )
 
 
+# The first entry of an index or V1 file: nothing shared, the empty key, a value that begins with field 1
+# of its message (V2 num_shards, V1 meta).
+_FIRST_ENTRY = rb"\0\0[\x80-\xff]{0,4}[\1-\x7f](?:\x08|\x0a)"
+
+
 def _graph(head: bytes, _size: int) -> Foreign | None:
-    if re.match(_NODE, head):
+    if compiled(_NODE).match(head):
         return Foreign(
             "is a graph (frozen, perhaps) with its values inside, no checkpoint",
             "the variables of a frozen graph are constants: there is no checkpoint in it",
@@ -180,9 +185,7 @@ def _zeros(head: bytes, _size: int) -> Foreign | None:
 
 
 def _cut_off(head: bytes, _size: int) -> Foreign | None:
-    # The first entry of an index or V1 file: nothing shared, the empty key, a value that
-    # begins with field 1 of its message (V2 num_shards, V1 meta).
-    if re.match(rb"\0\0[\x80-\xff]{0,4}[\1-\x7f](?:\x08|\x0a)", head):
+    if compiled(_FIRST_ENTRY).match(head):
         return Foreign(
             "begins as a checkpoint, but its end is missing or damaged",
             "copy it again, or take another",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple
 
 from ckptool.errors import CheckpointError
 from ckptool.format.filenames import (
@@ -26,9 +25,13 @@ from ckptool.format.filenames import (
 )
 from ckptool.format.sstable import is_table
 from ckptool.model.discovery import FoundCheckpoint, table_kind
+from ckptool.typed import TYPE_CHECKING, NamedTuple
 from ckptool.wire.files import DirectoryEntry, exists, file_size, list_directory, open_input
 
-LeftoverKind = Literal["temporary", "temporary-directory", "pruned", "data-without-index"]
+if TYPE_CHECKING:
+    from typing import Literal
+
+    LeftoverKind = Literal["temporary", "temporary-directory", "pruned", "data-without-index"]
 
 
 class Leftover(NamedTuple):

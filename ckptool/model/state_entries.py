@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Iterable
-from typing import NamedTuple
 
 from ckptool.format.filenames import last_component, recorded_name
 from ckptool.format.state import CheckpointState
+from ckptool.typed import NamedTuple
 
 
 class StateEntry(NamedTuple):

@@ -5,12 +5,15 @@ Tasks and results are plain values, so that workers may be threads or processes.
 
 from __future__ import annotations
 
-import re
-from typing import Final, NamedTuple
-
 from ckptool.format.dtypes import DType
+from ckptool.typed import TYPE_CHECKING, NamedTuple
 from ckptool.wire.checksum import crc32c
 from ckptool.wire.files import open_input
+from ckptool.wire.patterns import compiled
+
+if TYPE_CHECKING:
+    from typing import Final
+
 
 # A window this small is still in the processor's cache when its checksum is computed.
 WINDOW: Final = 512 << 10
@@ -54,9 +57,9 @@ class PieceSum(NamedTuple):
 
 # Types that fill less than their byte: what their bytes never are.
 _ODD: Final = {
-    DType.bool: re.compile(rb"[^\0\1]"),
-    **dict.fromkeys((DType.int4, DType.uint4, DType.float4_e2m1fn), re.compile(rb"[^\0-\x0f]")),
-    **dict.fromkeys((DType.int2, DType.uint2), re.compile(rb"[^\0-\3]")),
+    DType.bool: rb"[^\0\1]",
+    **dict.fromkeys((DType.int4, DType.uint4, DType.float4_e2m1fn), rb"[^\0-\x0f]"),
+    **dict.fromkeys((DType.int2, DType.uint2), rb"[^\0-\3]"),
 }
 
 
@@ -97,7 +100,7 @@ def _extend(found: PieceSum, part: memoryview, position: int, dtype: DType, task
         return found._replace(crc=crc) if found.odd >= 0 else PieceSum(crc)
     odd = found.odd
     if pattern is not None and odd < 0:
-        match = pattern.search(part)
+        match = compiled(pattern).search(part)
         odd = -1 if match is None else position + match.start()
     nan, inf, first = found.nan, found.inf, found.first
     if task.finite:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ckptool.ops.problems import Damage
+from ckptool.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ckptool.ops.problems import Damage
+
 from ckptool.wire.checksum import checksum_of_zeros
 from ckptool.wire.handles import InputFile
 

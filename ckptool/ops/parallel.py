@@ -8,18 +8,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ckptool.typed import TYPE_CHECKING, Generic, TypeVar
 from ckptool.wire.cpus import available_cpus
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-Spread = Callable[[Callable[[Item], Result], Iterable[Item]], Iterator[Result]]
-"""`map_in_order` and what is like it."""
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+    from typing import Any
+
+    Spread = Callable[[Callable[[Item], Result], Iterable[Item]], Iterator[Result]]
+    """`map_in_order` and what is like it."""
 
 _WAITING_PER_JOB = 2
 

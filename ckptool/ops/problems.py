@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
 
 from ckptool.errors import CheckpointError
+from ckptool.typed import TYPE_CHECKING, NamedTuple
 
-Severity = Literal["error", "warning"]
-Damage = Literal["zero-filled", "truncated", "whole-shard", "isolated"]
+if TYPE_CHECKING:
+    from typing import Final, Literal
+
+    Severity = Literal["error", "warning"]
+    Damage = Literal["zero-filled", "truncated", "whole-shard", "isolated"]
 
 MAX_PER_CODE = 10_000  # problems of one code that are told one by one, for each checkpoint
 
@@ -110,8 +112,7 @@ CODES: Final[dict[str, Kind]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong.
 
     Attributes:

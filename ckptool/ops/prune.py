@@ -11,8 +11,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from ckptool.errors import CheckpointError, CorruptionError, FileError, NotFoundError, RequestError
 from ckptool.format.filenames import PRUNED_SUFFIX
@@ -23,6 +21,7 @@ from ckptool.model.leftovers import Leftover, find_leftovers
 from ckptool.model.state_entries import name_in_directory
 from ckptool.model.statefile import parse_state_file, resolve_recorded, state_bytes, state_path
 from ckptool.ops.prune_plan import Candidate, Decision, Plan, Policy, plan_prune
+from ckptool.typed import NamedTuple
 from ckptool.wire.changes import remove_directory, remove_file, rename_file
 from ckptool.wire.files import (
     StrPath,
@@ -39,8 +38,7 @@ _ATTEMPTS = 5
 _LEFTOVER_AGE = 3600.0
 
 
-@dataclass(frozen=True)
-class KeptCheckpoint:
+class KeptCheckpoint(NamedTuple):
     """A checkpoint that stays: its prefix, all that keeps it, and the bytes of its files."""
 
     checkpoint: str
@@ -48,8 +46,7 @@ class KeptCheckpoint:
     bytes: int
 
 
-@dataclass(frozen=True)
-class DeletedCheckpoint:
+class DeletedCheckpoint(NamedTuple):
     """A checkpoint that goes, or has gone: its prefix, paths and bytes of the files that go, and why."""
 
     checkpoint: str
@@ -58,8 +55,7 @@ class DeletedCheckpoint:
     reasons: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class DeletedLeftover:
+class DeletedLeftover(NamedTuple):
     """A leftover that goes, or has gone: its path, the paths of the files, their bytes, its kind."""
 
     leftover: str
@@ -68,16 +64,14 @@ class DeletedLeftover:
     kind: str
 
 
-@dataclass(frozen=True)
-class PruneFailure:
+class PruneFailure(NamedTuple):
     """A file or directory that could not be dealt with: its path, and what the system said."""
 
     file: str
     detail: str
 
 
-@dataclass(frozen=True)
-class PruneResult:
+class PruneResult(NamedTuple):
     """What a prune did; with `dry_run`, what it would do.
 
     Attributes:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from ckptool.errors import NotFoundError, RequestError
 from ckptool.format.filenames import last_component
@@ -18,12 +16,12 @@ from ckptool.format.state import CheckpointState
 from ckptool.model.discovery import FoundCheckpoint
 from ckptool.model.state_entries import StateEntry, name_in_directory, state_entries, with_entries
 from ckptool.ops.select import Selection
+from ckptool.typed import NamedTuple
 
 _HOUR = 3600.0
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(NamedTuple):
     """What to keep; a checkpoint that any of these keeps is kept.
 
     Attributes:

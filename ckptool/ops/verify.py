@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from ckptool.errors import CheckpointError, CorruptionError, WorkerError
 from ckptool.format.dtypes import DType
@@ -23,6 +21,7 @@ from ckptool.ops.verify_data import check_data
 from ckptool.ops.verify_shards import Shard, ShardCheck
 from ckptool.ops.verify_slices import Stored, stored_parts
 from ckptool.ops.verify_targets import Targets, find_targets
+from ckptool.typed import TYPE_CHECKING, NamedTuple
 from ckptool.wire.files import StrPath, file_size, open_input
 from ckptool.wire.urls import is_url
 
@@ -34,8 +33,7 @@ Progress = Callable[[int], None]
 _AT_ONCE = 8  # checkpoints whose checking is mostly waiting
 
 
-@dataclass(frozen=True)
-class VerifiedCheckpoint:
+class VerifiedCheckpoint(NamedTuple):
     """What was found about one checkpoint.
 
     Attributes:
@@ -53,8 +51,7 @@ class VerifiedCheckpoint:
     problems: tuple[Problem, ...]
 
 
-@dataclass(frozen=True)
-class VerifyResult:
+class VerifyResult(NamedTuple):
     """What was found about everything that was looked at; `problems` are those of directories themselves."""
 
     ok: bool
@@ -62,8 +59,7 @@ class VerifyResult:
     checkpoints: tuple[VerifiedCheckpoint, ...]
 
 
-@dataclass(frozen=True)
-class VerifyOptions:
+class VerifyOptions(NamedTuple):
     """How much is looked at.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from ckptool.errors import CorruptionError, UnsupportedError
 from ckptool.format.bundle import BIG, HEADER_KEY, LITTLE, BundleEntry, BundleHeader, decode_entry
@@ -24,7 +23,6 @@ _MAX_NUMPY_RANK = 64
 _UNSWAPPABLE = frozenset(range(DType.float8_e5m2, DType.float4_e2m1fn + 1))
 
 
-@dataclass
 class IndexContents:
     """What could be read of an index.
 
@@ -38,12 +36,13 @@ class IndexContents:
         complete: whether no entry is known to be lost.
     """
 
-    path: str
-    header: BundleHeader | None = None
-    entries: dict[bytes, BundleEntry] = field(default_factory=dict)
-    sound: set[bytes] = field(default_factory=set)
-    owners: dict[bytes, tuple[bytes, TensorSlice]] = field(default_factory=dict)
-    complete: bool = True
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.header: BundleHeader | None = None
+        self.entries: dict[bytes, BundleEntry] = {}
+        self.sound: set[bytes] = set()
+        self.owners: dict[bytes, tuple[bytes, TensorSlice]] = {}
+        self.complete = True
 
     @property
     def big_endian(self) -> bool:

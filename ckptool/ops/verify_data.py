@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ckptool.errors import CheckpointError, CorruptionError, WorkerError
 from ckptool.format.dtypes import DType
@@ -15,6 +13,7 @@ from ckptool.ops.parallel import map_in_order
 from ckptool.ops.problems import Report
 from ckptool.ops.verify_shards import Shard, of_part
 from ckptool.ops.verify_slices import Stored
+from ckptool.typed import TYPE_CHECKING, NamedTuple
 from ckptool.wire.checksum import combine
 from ckptool.wire.files import open_input
 
@@ -29,16 +28,14 @@ Progress = Callable[[int], None]
 _OPAQUE = (DType.string, DType.variant)
 
 
-@dataclass
 class _Sum:
     """What has been found out about one tensor so far."""
 
-    size: int = 0
-    crc: int = 0
-    odd: int | None = None  # offset in the tensor of the first byte that no writer makes
-    nan: int = 0
-    inf: int = 0
-    first: int | None = None  # offset in the tensor of the first element that is not finite
+    def __init__(self) -> None:
+        self.size = self.crc = 0
+        self.odd: int | None = None  # offset in the tensor of the first byte that no writer makes
+        self.nan = self.inf = 0
+        self.first: int | None = None  # offset in the tensor of the first element that is not finite
 
     def add(self, size: int, piece: PieceSum) -> None:
         """Take in the piece that follows."""
@@ -52,8 +49,7 @@ class _Sum:
         self.size += size
 
 
-@dataclass
-class _Damaged:
+class _Damaged(NamedTuple):
     """A tensor whose checksum does not match, told of when all others of its shard are known."""
 
     part: Stored

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from math import gcd
 
@@ -23,13 +22,13 @@ _MAX_ASKED = 10_000  # one request each
 _MAX_ALIGNMENT = 4096  # bytes that BundleWriter's data_alignment may sensibly be
 
 
-@dataclass
 class Shard:
     """A shard that is there, and the tensors that lie in it, by offset; none of them reaches past its end."""
 
-    path: str
-    size: int
-    parts: list[Stored]
+    def __init__(self, path: str, size: int, parts: list[Stored]) -> None:
+        self.path = path
+        self.size = size
+        self.parts = parts
 
 
 class ShardCheck:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from ckptool.errors import CorruptionError, UnsupportedError
 from ckptool.format.bundle import BundleEntry
@@ -21,6 +20,7 @@ from ckptool.format.slices import (
 )
 from ckptool.ops.problems import Report
 from ckptool.ops.verify_bundle import IndexContents, is_whole_slice
+from ckptool.typed import NamedTuple
 
 MAX_SLICED_RANK = 8  # TensorFlow aborts above
 

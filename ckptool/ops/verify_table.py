@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from ckptool.errors import CorruptionError
 from ckptool.format.names import decode_name
@@ -21,6 +20,7 @@ from ckptool.format.sstable import (
 )
 from ckptool.model.foreign import recognise
 from ckptool.ops.problems import Report
+from ckptool.typed import TYPE_CHECKING
 from ckptool.wire.handles import InputFile
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from ckptool.errors import CheckpointError, FileError, NoCheckpointError
 from ckptool.format.filenames import (
@@ -33,12 +32,17 @@ _LEFTOVERS = {
 }
 
 
-@dataclass
 class Targets:
-    """Checkpoints to look at, each once, and what is wrong with the directories they were looked for in."""
+    """Checkpoints to look at, each once, and what is wrong with the directories they were looked for in.
 
-    found: dict[str, Location] = field(default_factory=dict)
-    report: Report = field(default_factory=Report)
+    Attributes:
+        found: by absolute prefix.
+        report: of directories: their state files and leftovers.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, Location] = {}
+        self.report = Report()
 
     @property
     def checkpoints(self) -> list[Location]:
@@ -47,7 +51,7 @@ class Targets:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Of directories: their state files and leftovers."""
+        """Of directories."""
         return self.report.problems
 
     @property

@@ -9,19 +9,24 @@ from ckptool.typed import TYPE_CHECKING
 from ckptool.wire.patterns import compiled
 
 if TYPE_CHECKING:
+    import re
     from typing import Any
 
 _SCHEME = r"([A-Za-z][A-Za-z0-9+.-]+)://"
 
 
+def _scheme(path: str) -> re.Match[str] | None:
+    return compiled(_SCHEME).match(path) if "://" in path else None
+
+
 def is_url(path: str) -> bool:
     """Whether `path` begins as a URL does (`s3://`); a local one like that is written `./s3://`."""
-    return "://" in path and compiled(_SCHEME).match(path) is not None
+    return _scheme(path) is not None
 
 
 def scheme(url: str) -> str:
     """`s3` of `s3://bucket/name`."""
-    found = compiled(_SCHEME).match(url)
+    found = _scheme(url)
     return found[1].lower() if found else ""
 
 
@@ -32,7 +37,7 @@ def is_web(url: str) -> bool:
 
 def url_root(path: str) -> str | None:
     """The bucket, or what comes first after the scheme; None for a path."""
-    found = compiled(_SCHEME).match(path)
+    found = _scheme(path)
     return found[0] + path[found.end() :].partition("/")[0] if found else None
 
 

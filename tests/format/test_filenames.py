@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +20,32 @@ def test_shard_names_are_read_back(prefix: str, shard: int, total: int) -> None:
     assert names.parse_data_name(names.data_path(prefix, shard, total)) == expected
     assert names.parse_v1_shard(names.v1_shard_path(prefix, shard, total)) == expected
     assert names.parse_v1_pattern(names.v1_pattern(prefix, total)) == (prefix, total)
+
+
+# The rules as regular expressions, which take long to import.
+NUMBER = r"([0-9]{5}|[1-9][0-9]{5,17})"
+PIECES = [
+    "m", "a\nb", "-", ".data", ".data-", "-of-", "?????", "-?????", "?", ".ckpt", "_", "_12", "-1",
+    "-" + "7" * 256, "00000", "00001", "00007", "0", "123456", "012345", "9" * 18, "9" * 19,
+    5 * "\N{ARABIC-INDIC DIGIT ONE}",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
+def test_names_of_any_form(name: str) -> None:
+    data = re.fullmatch(rf"(.*)\.data-{NUMBER}-of-{NUMBER}", name, re.DOTALL)
+    shard = None if data else re.fullmatch(rf"(.*)-{NUMBER}-of-{NUMBER}", name, re.DOTALL)
+    pattern = re.fullmatch(rf"(.*)-\?{{5}}-of-{NUMBER}", name, re.DOTALL)
+    for match, found in ((data, names.parse_data_name(name)), (shard, names.parse_v1_shard(name))):
+        parts = (match[1], int(match[2]), int(match[3])) if match else None
+        assert found == (parts if parts and parts[1] < parts[2] else None)
+    assert names.parse_v1_pattern(name) == ((pattern[1], int(pattern[2])) if pattern else None)
+
+
+@given(st.lists(st.sampled_from([piece for piece in PIECES if piece != "-of-"]), max_size=6).map("".join))
+def test_steps_of_any_form(name: str) -> None:
+    match = re.fullmatch(r"(.*)[-_]([0-9]{1,255})", name.removesuffix(".ckpt"), re.DOTALL)
+    assert names.split_step(name) == ((match[1], int(match[2])) if match else (name, None))
 
 
 def test_numbers_widen_beyond_five_digits() -> None:

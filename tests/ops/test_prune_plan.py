@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -345,6 +344,9 @@ policies = st.builds(
     keep_every_hours=st.none() | st.sampled_from([0.5, 1.0, 3.0, 10.0]),
     keep_every_steps=st.none() | st.integers(1, 5),
     keep_within=st.none() | st.sampled_from([0.0, HOUR, 10 * HOUR]),
+    pins=st.just(()),
+    min_age=st.just(0.0),
+    only=st.none(),
 ).filter(
     lambda p: any(r is not None for r in (p.keep, p.keep_every_hours, p.keep_every_steps, p.keep_within))
 )
@@ -382,7 +384,7 @@ def test_what_no_plan_deletes(directory: Directory, policy: Policy) -> None:
 @given(directories(), policies, st.sampled_from(["m-1", "best-*", "3", "*"]))
 def test_a_pin_only_adds(directory: Directory, policy: Policy, pin: str) -> None:
     plain = plan_prune(*directory, policy, NOW)
-    assert plan_prune(*directory, replace(policy, pins=(pin,)), NOW).deleted <= plain.deleted
+    assert plan_prune(*directory, policy._replace(pins=(pin,)), NOW).deleted <= plain.deleted
 
 
 @settings(max_examples=150)
