@@ -20,6 +20,7 @@ from ckptool.format.dtypes import DType
 from ckptool.format.shape import Shape, format_shape
 from ckptool.format.slices import Box
 from ckptool.wire.handles import InputFile
+from ckptool.wire.mapping import fresh_memory
 
 Array = npt.NDArray[Any]
 
@@ -52,6 +53,16 @@ SUB_BYTE_BITS = {DType.int4: 4, DType.uint4: 4, DType.int2: 2, DType.uint2: 2, D
 
 # Rows of a region that together span no more than this are fetched in one read, what lies between included.
 _MAX_SPAN = 1 << 18
+
+
+# From this size on NumPy asks for huge pages (numpy/_core/src/multiarray/alloc.c). Where memory is in pieces,
+# the kernel has to clear each of them first, which takes longer than to fill it.
+_HUGE = 4 << 20
+
+
+def new_bytes(size: int) -> Array:
+    """`size` bytes to be filled, in pages that are there at once however large it is."""
+    return np.empty(size, np.uint8) if size < _HUGE else np.frombuffer(fresh_memory(size), np.uint8)
 
 
 @functools.cache

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckptool.errors import CheckpointError
-from ckptool.format.arrays import Array, as_numbers, check_numpy, is_normal, normalize, numpy_dtype
+from ckptool.format.arrays import (
+    Array,
+    as_numbers,
+    check_numpy,
+    is_normal,
+    new_bytes,
+    normalize,
+    numpy_dtype,
+)
 from ckptool.model.stored_numbers import read_summed
 from ckptool.wire.batches import batched
 from ckptool.wire.checksum import combine, crc32c
@@ -87,7 +95,7 @@ def _prepared(
                 tensor.stored = _view(numbers, maps)
             tensor.is_view = tensor.stored is not None
             if tensor.stored is None:
-                tensor.stored = np.empty(numbers.size, np.uint8)
+                tensor.stored = new_bytes(numbers.size)
             tensor.numbers, tensor.shape = numbers, info.shape
     except CheckpointError:
         pass  # read like any other, it raises what describes it best

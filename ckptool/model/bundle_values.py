@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 import numpy as np
 
 from ckptool.errors import CorruptionError
-from ckptool.format.arrays import Array, decode_numbers, fetch_region
+from ckptool.format.arrays import Array, decode_numbers, fetch_region, new_bytes
 from ckptool.format.bundle import Bundle, BundleEntry
 from ckptool.format.dtypes import DType
 from ckptool.format.long_strings import Element, batches
@@ -101,8 +101,9 @@ class _NumberPart(_BundlePart):
     def _checked(self, file: InputFile) -> Array:
         """All stored bytes, as `fetch_region` gives them."""
         entry = self._entry
-        stored = np.empty((self.box.elements, entry.dtype.size), np.uint8)
         file.expect(entry.offset, entry.offset + entry.size)
+        count, size = self.box.elements, entry.dtype.size
+        stored = new_bytes(count * size).reshape(count, size)
         self.compare(read_summed(file, entry.offset, stored.reshape(-1).data))
         return stored
 

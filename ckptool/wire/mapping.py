@@ -1,4 +1,4 @@
-"""Files seen as memory, which the kernel fills where somebody looks."""
+"""Files seen as memory, which the kernel fills where somebody looks, and memory without a file."""
 
 from __future__ import annotations
 
@@ -23,3 +23,14 @@ def map_file(file: InputFile) -> memoryview | None:
             return memoryview(mmap.mmap(file.fileno(), file.size, access=mmap.ACCESS_READ))
         except ValueError as exc:
             raise CorruptionError("the file became shorter while it was read", path=file.path) from exc
+
+
+def fresh_memory(size: int) -> memoryview:
+    """`size` bytes (at least one) of zeros to write to; they are given back when nothing refers to them.
+
+    MemoryError if there are not so many.
+    """
+    try:
+        return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    except (OSError, OverflowError) as exc:
+        raise MemoryError(f"no {size} bytes of memory") from exc

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,17 @@ from hypothesis import strategies as st
 
 from ckptool.errors import CorruptionError, UnsupportedError
 from ckptool.format import arrays
-from ckptool.format.arrays import check_numpy, decode_numbers, fetch_region, numpy_dtype, stored_bytes
+from ckptool.format.arrays import (
+    check_numpy,
+    decode_numbers,
+    fetch_region,
+    new_bytes,
+    numpy_dtype,
+    stored_bytes,
+)
 from ckptool.format.dtypes import DType
 from ckptool.format.slices import Box, whole_box
+from ckptool.wire.mapping import fresh_memory
 from tests.counting import CountingFile
 
 NUMERIC = [dtype for dtype in DType if dtype.size]
@@ -140,3 +149,32 @@ def test_what_numpy_can_hold() -> None:
     ):
         with pytest.raises(UnsupportedError, match=f"numpy cannot hold .*{words}|numpy cannot hold {words}"):
             check_numpy(shape, item_size)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4 << 20, (4 << 20) + 1])
+def test_new_bytes_are_there_to_be_written_to(size: int) -> None:
+    made = new_bytes(size)
+    made[:] = 7
+    assert (str(made.dtype), made.shape, made.flags.writeable) == ("uint8", (size,), True)
+    assert made.sum() == 7 * size
+
+
+def test_large_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def remembered(size: int) -> memoryview:
+        memory = fresh_memory(size)
+        made.append(weakref.ref(memory.obj))
+        return memory
+
+    monkeypatch.setattr(arrays, "fresh_memory", remembered)
+    new = new_bytes(4 << 20).view("f4")
+    assert made[0]() is not None
+    del new
+    assert made[0]() is None
+
+
+def test_more_bytes_than_there_are() -> None:
+    for size in (1 << 60, 1 << 70):
+        with pytest.raises(MemoryError):
+            new_bytes(size)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ckptool import CheckpointReader, CorruptionError, NotFoundError, save_checkpoint
+from ckptool.format import arrays
 from ckptool.model import bulk, stored_numbers
 from ckptool.wire.files import open_input
 from ckptool.wire.mapping import map_file
@@ -27,6 +28,7 @@ def copy(request):
 def test_each_is_what_it_is_by_itself(checkpoint, copy, monkeypatch):
     monkeypatch.setattr(bulk, "_TASK", 64)  # so that some are several tasks, and some tasks several tensors
     monkeypatch.setattr(stored_numbers, "_CACHED", 24)
+    monkeypatch.setattr(arrays, "_HUGE", 16)
     with CheckpointReader(checkpoint.prefix) as reader:
         names = list(reader.get_variable_to_shape_map())
         found = reader.get_tensors(copy=copy)
