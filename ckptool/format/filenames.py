@@ -16,21 +16,14 @@ STATE_NAME = "checkpoint"
 
 _MAX_STEP_DIGITS = 255  # as many as a file name has characters
 
-# printf("%05d"): five digits, or more without a leading zero.
-_NUMBER = r"(?:[0-9]{5}|[1-9][0-9]{5,17})"
+_ANY_SHARD = "?????"  # instead of a number, in a V1 pattern
 
-_V1_SUFFIX = rf"-(?:\?{{5}}|{_NUMBER})-of-{_NUMBER}\Z"
 _META_CUT = r"-[\d?]+-of-\d+\Z"
 _TEMPORARY = r"(.+)\.tempstate[0-9]+"
 _TEMPORARY_DIRECTORY = r"(.*)_temp(?:_[0-9a-f]{32})?"
 _PART = r"part-[0-9]+-of-[0-9]+.*"
 _STATE_TEMPORARY = r"checkpoint\.tmp[0-9a-f]{32}"
 _TEMPORARY_NUMBER = r"0|[1-9][0-9]{0,18}"
-
-
-def _cut(pattern: str, name: str) -> str:
-    # Few names have such an end, and looking for two letters takes a tenth of the time.
-    return compiled(pattern).sub("", name) if "-of-" in name else name
 
 
 class ShardName(NamedTuple):
@@ -64,7 +57,8 @@ def meta_path(prefix: str) -> str:
     As `meta_graph_filename` makes it, a V1 shard suffix goes first. The rule cannot tell
     a suffix from the end of a V2 prefix: `q-5-of-10` has its graph in `q.meta`.
     """
-    return _cut(_META_CUT, prefix) + META_SUFFIX
+    # Few names have such an end, and looking for two letters takes a tenth of the time.
+    return (compiled(_META_CUT).sub("", prefix) if "-of-" in prefix else prefix) + META_SUFFIX
 
 
 def parse_data_name(name: str) -> ShardName | None:
@@ -79,7 +73,7 @@ def v1_shard_path(prefix: str, shard: int, count: int) -> str:
 
 def v1_pattern(prefix: str, count: int) -> str:
     """How TensorFlow names and records a sharded V1 checkpoint: five question marks for the shard."""
-    return f"{prefix}-?????-of-{count:05d}"
+    return f"{prefix}-{_ANY_SHARD}-of-{count:05d}"
 
 
 def parse_v1_shard(name: str) -> ShardName | None:
@@ -93,22 +87,27 @@ def parse_v1_shard(name: str) -> ShardName | None:
 
 def parse_v1_pattern(name: str) -> tuple[str, int] | None:
     """(prefix, number of shards) of a V1 pattern; None if it is none."""
-    head, _, total = name.rpartition("-of-")
-    prefix = head.removesuffix("-?????")
-    return (prefix, int(total)) if prefix != head and _is_number(total) else None
+    parts = _counted(name, "-")
+    return (parts[0], parts[2]) if parts and parts[1] == _ANY_SHARD else None
 
 
 def _shard_name(name: str, before: str) -> ShardName | None:
     """What the name of a shard says; `before` stands before its number."""
-    head, _, total = name.rpartition("-of-")
-    prefix, found, shard = head.rpartition(before)
-    if not found or not _is_number(shard) or not _is_number(total):
+    parts = _counted(name, before)
+    if parts is None or not _is_number(parts[1]) or int(parts[1]) >= parts[2]:
         return None
-    return ShardName(prefix, int(shard), int(total)) if int(shard) < int(total) else None
+    return ShardName(parts[0], int(parts[1]), parts[2])
+
+
+def _counted(name: str, before: str) -> tuple[str, str, int] | None:
+    """Prefix, shard as it is written, and number of shards, of a name `PREFIX<before>SHARD-of-COUNT`."""
+    head, _, count = name.rpartition("-of-")
+    prefix, found, shard = head.rpartition(before)
+    return (prefix, shard, int(count)) if found and _is_number(count) else None
 
 
 def _is_number(text: str) -> bool:
-    """Whether it is written as printf("%05d") writes it; see `_NUMBER`."""
+    """Whether printf("%05d") writes it: five digits, or more without a leading zero."""
     if not text.isascii() or not text.isdecimal():
         return False
     return len(text) == 5 or (5 < len(text) <= 18 and text[0] != "0")
@@ -159,7 +158,10 @@ def split_step(prefix: str) -> Step:
     are the step. Without any there is no step, and the base name is the name without the
     V1 suffix.
     """
-    name = _cut(_V1_SUFFIX, last_component(prefix))
+    name = last_component(prefix)
+    parts = _counted(name, "-")
+    if parts and (parts[1] == _ANY_SHARD or _is_number(parts[1])):
+        name = parts[0]
     stem = name.removesuffix(".ckpt")
     base = stem.rstrip("0123456789")
     digits = stem[len(base) :]

@@ -18,7 +18,9 @@ prefixes = st.text(max_size=20)
 def test_shard_names_are_read_back(prefix: str, shard: int, total: int) -> None:
     expected = (prefix, shard, total) if shard < total else None
     assert names.parse_data_name(names.data_path(prefix, shard, total)) == expected
-    assert names.parse_v1_shard(names.v1_shard_path(prefix, shard, total)) == expected
+    # `m.data` cannot be told from what comes before the number of a V2 shard.
+    as_v1 = None if prefix.endswith(".data") else expected
+    assert names.parse_v1_shard(names.v1_shard_path(prefix, shard, total)) == as_v1
     assert names.parse_v1_pattern(names.v1_pattern(prefix, total)) == (prefix, total)
 
 
@@ -42,10 +44,11 @@ def test_names_of_any_form(name: str) -> None:
     assert names.parse_v1_pattern(name) == ((pattern[1], int(pattern[2])) if pattern else None)
 
 
-@given(st.lists(st.sampled_from([piece for piece in PIECES if piece != "-of-"]), max_size=6).map("".join))
-def test_steps_of_any_form(name: str) -> None:
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
+def test_steps_of_any_form(full: str) -> None:
+    name = re.sub(rf"-(\?{{5}}|{NUMBER})-of-{NUMBER}\Z", "", full)
     match = re.fullmatch(r"(.*)[-_]([0-9]{1,255})", name.removesuffix(".ckpt"), re.DOTALL)
-    assert names.split_step(name) == ((match[1], int(match[2])) if match else (name, None))
+    assert names.split_step(full) == ((match[1], int(match[2])) if match else (name, None))
 
 
 def test_numbers_widen_beyond_five_digits() -> None:
