@@ -46,8 +46,7 @@ def jsonable(value: object) -> object:
     Non-finite floats become "NaN", "Infinity", "-Infinity"; complex numbers [re, im];
     bytes their text, or {"base64": ...} where they are no UTF-8; enum members their
     names; dataclasses, named tuples and mappings objects (see `jsonable_fields`); other
-    sequences and sets lists.
-    Iterators stay what they are.
+    sequences and sets lists. Iterators stay what they are.
     """
     # bool and IntEnum are ints too, so plain types are told by identity first.
     kind = type(value)

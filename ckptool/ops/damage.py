@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterator
 
 from ckptool.typed import TYPE_CHECKING
+from ckptool.wire.checksum import checksum_of_zeros
+from ckptool.wire.handles import InputFile
 
 if TYPE_CHECKING:
     from ckptool.ops.problems import Damage
-
-from ckptool.wire.checksum import checksum_of_zeros
-from ckptool.wire.handles import InputFile
 
 # What file systems and disks lose, they lose in whole pages.
 PAGE = 4096
