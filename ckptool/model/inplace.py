@@ -9,8 +9,6 @@ happened and is undone; as soon as it is another, it has, and only tidying is le
 from __future__ import annotations
 
 import contextlib
-from types import TracebackType
-from typing import TYPE_CHECKING
 
 from ckptool.errors import CheckpointError, FileError
 from ckptool.format.bundle import HEADER_KEY, BundleHeader
@@ -27,15 +25,12 @@ from ckptool.model.location import split_path
 from ckptool.model.staging import Advance, Staging
 from ckptool.wire.changes import link_file, remove_file, rename_file
 from ckptool.wire.files import exists, file_size, list_directory, open_input, read_file
-from ckptool.wire.handles import OutputFile
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from ckptool.wire.handles import Closing, OutputFile
 
 _MAX_SHARDS = 999_999  # TensorFlow's own temporary names are numbered at random, up to 2**64
 
 
-class Replacement:
+class Replacement(Closing):
     """New files for the checkpoint at `prefix`, used in a `with` block; nothing happens before `commit`.
 
     Attributes:
@@ -191,12 +186,8 @@ class Replacement:
             self._staging.place(backup)
             self._staging.placed.remove(backup)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Give up the claim on the prefix; without `commit`, the old checkpoint is there as before."""
         if self._committed:
             self._staging.close()
             return

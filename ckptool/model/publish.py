@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING
-
 from ckptool.errors import RequestError
 from ckptool.format.filenames import META_SUFFIX, data_path, index_path, meta_path, parse_v1_shard
 from ckptool.format.sstable import is_table
@@ -13,15 +10,12 @@ from ckptool.model.location import split_path
 from ckptool.model.staging import Advance, Staging
 from ckptool.wire.changes import remove_file
 from ckptool.wire.files import exists, file_size, list_directory, open_input
-from ckptool.wire.handles import OutputFile
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from ckptool.wire.handles import Closing, OutputFile
 
 _REPLACE = "give another name, or allow that it is replaced (--force)"
 
 
-class Publication:
+class Publication(Closing):
     """The files of a checkpoint that is being written; used in a `with` block.
 
     All of them appear when `commit` is called, the index last. Leaving the block without
@@ -116,14 +110,6 @@ class Publication:
             remove_file(path)
         if stale:
             staging.sync()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Give up the claim on the prefix; without `commit`, nothing new is left there."""

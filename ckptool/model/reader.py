@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from types import TracebackType
 
 from ckptool.errors import NotFoundError
 from ckptool.format.dtypes import DType
@@ -14,12 +13,11 @@ from ckptool.model.locate import Location, locate
 from ckptool.model.store import Store
 from ckptool.typed import TYPE_CHECKING
 from ckptool.wire.files import StrPath
+from ckptool.wire.handles import Closing
 from ckptool.wire.urls import is_url, one_look
 
 if TYPE_CHECKING:
     from typing import Any, Literal
-
-    from typing_extensions import Self
 
     from ckptool.format.arrays import Array
     from ckptool.model.indexing import Index
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 _REQUESTS = 8  # for values on a server that are made at once
 
 
-class CheckpointReader:
+class CheckpointReader(Closing):
     """A checkpoint open for reading; methods that TensorFlow's reader has bear its names and meaning.
 
     Close it with `close()`, or use it as a context manager. Several threads may read
@@ -203,11 +201,3 @@ class CheckpointReader:
     def close(self) -> None:
         """Close all files; closing twice does nothing."""
         self.store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()

@@ -42,7 +42,22 @@ def refusals(path: str) -> Refusals:
     return Refusals(path)
 
 
-class InputFile:
+class Closing:
+    """What is closed with `close()`, or by a `with` block at its end."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class InputFile(Closing):
     """A file open for positioned reads, here or on a server; several threads may read at once.
 
     `path` is the path or URL it was opened by. Close it with `close()` (which may be
@@ -79,17 +94,6 @@ class InputFile:
             raise CorruptionError(
                 f"{size} bytes wanted at byte {offset}, but the file has only {self.size}", path=self.path
             )
-
-    def close(self) -> None:
-        """Close the file; closing twice does nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
